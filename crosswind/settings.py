@@ -1,0 +1,74 @@
+"""All settings, from the environment (`CROSSWIND_*`), a `.env` file or the command line.
+
+Every process reads one `Settings`. Command-line options override the environment, the environment overrides `.env`,
+`.env` overrides the defaults here.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from crosswind.errors import SettingsError
+
+
+class Settings(BaseSettings):
+    """Settings of every Crosswind process; see each field's description."""
+
+    model_config = SettingsConfigDict(env_prefix="CROSSWIND_", env_file=".env", extra="ignore", frozen=True)
+
+    kafka: str | None = Field(None, description="host:port[,host:port] of Kafka; unset: the embedded broker")
+    database_url: SecretStr | None = Field(None, description="postgresql://…; unset: the embedded Postgres")
+    data_dir: Path = Field(Path(".crosswind"), description="where the embedded database and logs live")
+    model: str = Field("default", description="a bundle's folder, or 'default' for the shipped one")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where inference runs; 'cuda' refuses to start without")
+    run: str = Field("live", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="the run's id; replays have their own")
+
+    raw_topic: str = "news.raw"
+    scored_topic: str = "news.scored"
+    dead_topic: str = "news.dead"
+    alerts_topic: str = "alerts"
+    partitions: int = Field(4, ge=1, le=1024, description="partitions of topics that Crosswind creates")
+    group: str = Field("crosswind", description="consumer group of the workers")
+    session_timeout: float = Field(6.0, gt=0, description="seconds; short, because the embedded broker admits a "
+                                                          "group's first member only after half of it")
+
+    batch_size: int = Field(64, ge=1, le=4096, description="articles per micro-batch at most")
+    batch_seconds: float = Field(0.2, gt=0, description="seconds to wait for a full micro-batch at most")
+    threads: int = Field(0, ge=0, description="inference threads; 0: one per core")
+    max_bytes: int = Field(1_048_576, ge=1024, description="a larger message is dead-lettered")
+    future_seconds: int = Field(3600, ge=0, description="an article dated further ahead is dead-lettered")
+    lateness_seconds: int = Field(120, ge=0, description="event time that a bucket stays open after it ends")
+    idle_seconds: float = Field(3.0, gt=0, description="a partition silent this long no longer holds the watermark")
+
+    host: str = Field("127.0.0.1", description="address that the dashboard listens on")
+    port: int = Field(8050, ge=0, le=65535, description="the dashboard's port; 0: any free one")
+    worker_port: int = Field(0, ge=0, le=65535, description="the worker's health and metrics port; 0: any free one")
+
+    feed: str = Field("sample", description="a JSONL, CSV or Parquet file, or 'sample' for the bundled feed")
+    speed: float = Field(3600.0, gt=0, description="event seconds played per second")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:
+    """The settings, with the given values (None: not given) over those of the environment.
+
+    Raises:
+        SettingsError: one line that names each bad setting, where it came from and what was wrong.
+    """
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise SettingsError(_explain(error, given)) from None
+
+
+def _explain(error: ValidationError, given: Mapping[str, Any]) -> str:
+    problems = []
+    for item in error.errors(include_url=False):
+        name = str(item["loc"][0]) if item["loc"] else "settings"
+        source = f"--{name.replace('_', '-')}" if name in given else f"CROSSWIND_{name.upper()}"
+        problems.append(f"{source}: {item['msg']}")
+    return "; ".join(problems)

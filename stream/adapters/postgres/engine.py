@@ -1,0 +1,58 @@
+"""Connecting to Postgres, and bringing its schema up to date."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from crosswind.errors import DatabaseError, SettingsError
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_LOCK = 0x63726F7373  # "cross": one migrator at a time
+
+
+def connect(url: str, *, pool_size: int = 4, read_only: bool = False) -> Engine:
+    """An engine on `url` (`postgresql://…`), driver psycopg 3; connects on first use.
+
+    Raises:
+        SettingsError: the address is not a Postgres URL.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise SettingsError("CROSSWIND_DATABASE_URL is not a URL; expected postgresql://user@host/database") from None
+    if parsed.get_backend_name() != "postgresql":
+        raise SettingsError(f"CROSSWIND_DATABASE_URL is for {parsed.get_backend_name()}; expected postgresql://…")
+    options = "-c timezone=UTC" + (" -c default_transaction_read_only=on" if read_only else "")
+    return create_engine(
+        parsed.set(drivername="postgresql+psycopg"),
+        pool_size=pool_size,
+        pool_pre_ping=True,
+        hide_parameters=True,  # articles never go into error messages or logs
+        connect_args={"options": options, "connect_timeout": 5, "application_name": "crosswind"},
+    )
+
+
+def migrate(engine: Engine) -> None:
+    """Brings the schema to the newest version; waits for another process that does the same.
+
+    Raises:
+        DatabaseError: the database cannot be reached or refuses.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"SELECT pg_advisory_lock({_LOCK})")
+            try:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+                connection.commit()
+            finally:
+                connection.rollback()
+                connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_LOCK})")
+    except SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise DatabaseError(f"cannot bring the database up to date: {cause}") from error

