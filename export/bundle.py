@@ -1,0 +1,150 @@
+"""The bundle: a folder with `model.onnx`, `tokenizer.json` and `manifest.json`. Read without torch or transformers.
+
+A bundle is closed: its manifest names every file with its SHA-256, nothing else may lie in the folder, nothing is a
+link, and the version is a digest over the contents, so the same version is always the same model.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from crosswind.errors import BundleError
+
+FORMAT = 1
+MODEL, TOKENIZER, MANIFEST = "model.onnx", "tokenizer.json", "manifest.json"
+SHIPPED = Path(__file__).parent.parent / "models" / "bundle"
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """One output of the model: logits over `labels`, divided by `temperature` before the softmax."""
+
+    name: str
+    labels: tuple[str, ...]
+    temperature: float = 1.0
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
+    """What a bundle says of itself.
+
+    Attributes:
+        version: first 16 hex digits of the SHA-256 over the manifest without `version`, file digests included.
+        unsure_below: a sentiment whose probability is lower counts as neutral, unsure.
+        max_tokens: longer texts are cut.
+        data: what shaped the weights: name, licence, rows of each source.
+        smoke: sentences with the labels that the model gave when the bundle was made.
+        files: name -> SHA-256 of each file but the manifest.
+    """
+
+    format: int
+    name: str
+    version: str
+    base: str
+    languages: tuple[str, ...]
+    heads: tuple[Head, ...]
+    unsure_below: float
+    max_tokens: int
+    precision: str
+    opset: int
+    data: tuple[dict[str, Any], ...]
+    licence: str
+    metrics: dict[str, Any]
+    smoke: tuple[dict[str, str], ...]
+    files: dict[str, str]
+    command: str
+
+    def head(self, name: str) -> Head:
+        """The head of that name.
+
+        Raises:
+            BundleError: there is none.
+        """
+        for head in self.heads:
+            if head.name == name:
+                return head
+        raise BundleError(f"bundle {self.name} has no head {name!r}; it has {[head.name for head in self.heads]}")
+
+
+def resolve(model: str) -> Path:
+    """The folder of a bundle named on a command line: a path, or `default` for the shipped one."""
+    return SHIPPED if model == "default" else Path(model)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a bundle, its files not yet checked.
+
+    Raises:
+        BundleError: the folder or manifest is missing, malformed or of a newer format.
+    """
+    path = folder / MANIFEST
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        raise BundleError(f"{folder} is not a bundle: no readable {MANIFEST} in it") from None
+    try:
+        version = msgspec.json.decode(raw).get("format")
+        if version != FORMAT:
+            raise BundleError(f"{path} has format {version}; this Crosswind reads format {FORMAT}: upgrade it or re-export")
+        return msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.DecodeError, AttributeError) as error:
+        raise BundleError(f"{path} is not a bundle manifest: {error}") from None
+
+
+def verify(folder: Path) -> Manifest:
+    """Checks a bundle against its manifest: files, digests, version, no links, nothing besides.
+
+    Raises:
+        BundleError: naming what was found and what was expected.
+    """
+    manifest = read_manifest(folder)
+    expected = {MANIFEST, *manifest.files}
+    for required in (MODEL, TOKENIZER):
+        if required not in manifest.files:
+            raise BundleError(f"{folder}: the manifest does not list {required}")
+    found = {path.name for path in folder.iterdir()}
+    if found != expected:
+        raise BundleError(f"{folder} holds {sorted(found)}; its manifest lists {sorted(expected)}")
+    for name, digest in sorted(manifest.files.items()):
+        path = folder / name
+        if path.is_symlink() or not path.is_file() or path.parent != folder:
+            raise BundleError(f"{path} is not a plain file inside the bundle")
+        actual = sha256(path)
+        if actual != digest:
+            raise BundleError(f"{path} has SHA-256 {actual[:16]}…, its manifest says {digest[:16]}…: it was altered")
+    version = version_of(msgspec.to_builtins(manifest))
+    if version != manifest.version:
+        raise BundleError(f"{folder}: the manifest says version {manifest.version}, its contents give {version}")
+    return manifest
+
+
+def version_of(manifest: Mapping[str, Any]) -> str:
+    """The content-addressed version of a manifest (a mapping), whatever its own `version` says."""
+    rest = {name: value for name, value in manifest.items() if name != "version"}
+    canonical = json.dumps(rest, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file, read in chunks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal(folder: Path, manifest: Mapping[str, Any]) -> Manifest:
+    """Writes the manifest of a folder that already holds its files: digests and version are filled in here.
+
+    Raises:
+        BundleError: the manifest lacks a field, or the folder does not verify afterwards.
+    """
+    names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
+    filled = {**manifest, "format": FORMAT, "files": {name: sha256(folder / name) for name in names}, "version": ""}
+    try:
+        complete = msgspec.to_builtins(msgspec.convert(filled, Manifest))
+    except msgspec.ValidationError as error:
+        raise BundleError(f"cannot seal {folder}: {error}") from None
+    complete["version"] = version_of(complete)
+    (folder / MANIFEST).write_text(json.dumps(complete, indent=1, ensure_ascii=False, sort_keys=True) + "\n", "utf-8")
+    return verify(folder)

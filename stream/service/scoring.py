@@ -1,0 +1,60 @@
+"""A micro-batch from `news.raw`: every message ends as a scored article or as a dead letter, none in between."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from crosswind.errors import ContractError
+from crosswind.stream.domain.article import Article, Origin, ScoredArticle
+from crosswind.stream.domain.contract import decode_raw
+from crosswind.stream.domain.validate import Limits, to_article
+from crosswind.stream.service.ports import Scorer
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A record as the broker delivered it.
+
+    Attributes:
+        timestamp: when the broker received it, aware.
+    """
+
+    origin: Origin
+    timestamp: datetime
+    key: bytes | None
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that breaks its contract, and why."""
+
+    message: Message
+    error: ContractError
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a batch became: `len(scored) + len(dead)` is its length."""
+
+    scored: list[ScoredArticle]
+    dead: list[DeadLetter]
+
+
+def judge(
+    messages: Sequence[Message], *, scorer: Scorer, detect: Callable[[str], str], limits: Limits
+) -> Judged:
+    """Validates and scores a batch. Blocking: runs in the inference executor, beside the event loop."""
+    articles: list[Article] = []
+    dead: list[DeadLetter] = []
+    for message in messages:
+        try:
+            raw = decode_raw(message.value, limits.max_bytes)
+            articles.append(
+                to_article(raw, origin=message.origin, seen_at=message.timestamp, limits=limits, detect=detect)
+            )
+        except ContractError as error:
+            dead.append(DeadLetter(message, error))
+    scores = scorer.score([article.text for article in articles]) if articles else []
+    scored = [ScoredArticle(article, score) for article, score in zip(articles, scores, strict=True)]
+    return Judged(scored, dead)

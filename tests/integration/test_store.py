@@ -1,0 +1,94 @@
+"""The trend store against a real Postgres: exactly-once effect, whatever is delivered how often."""
+
+import itertools
+from collections.abc import Sequence
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, text
+
+from crosswind.stream.adapters.postgres.store import PostgresTrendStore
+from crosswind.stream.domain.article import ScoredArticle
+from crosswind.stream.domain.bucket import fold
+from crosswind.stream.domain.ingest import Delivery, Ingested
+from tests.builders import scored_article
+
+_runs = itertools.count()
+
+
+def _ingest(engine: Engine, articles: Sequence[ScoredArticle], run: str = "live") -> Ingested:
+    return PostgresTrendStore(engine).ingest(run, [Delivery(article, 0) for article in articles])
+
+
+def _buckets(engine: Engine, run: str = "live") -> dict[tuple[object, ...], tuple[int, ...]]:
+    query = text(
+        "SELECT minute, topic, lang, entity, articles, negative, positive, negative_ppm FROM bucket WHERE run = :run"
+    )
+    with engine.connect() as connection:
+        return {tuple(row[:4]): tuple(row[4:]) for row in connection.execute(query, {"run": run})}
+
+
+def _folded(articles: Sequence[ScoredArticle]) -> dict[tuple[object, ...], tuple[int, ...]]:
+    return {
+        (key.minute, key.topic, key.lang, key.entity): (
+            tally.articles, tally.negative, tally.positive, tally.negative_ppm,
+        )
+        for key, tally in fold(articles).items()
+    }  # fmt: skip
+
+
+def test_a_batch_is_stored_and_counted(engine: Engine) -> None:
+    articles = [scored_article(n, entities=("Acme",) if n % 2 else ()) for n in range(20)]
+    assert _ingest(engine, articles).new == 20
+    assert _buckets(engine) == _folded(articles)
+
+
+def test_a_redelivery_changes_nothing(engine: Engine) -> None:
+    articles = [scored_article(n) for n in range(5)]
+    _ingest(engine, articles)
+    again = _ingest(engine, articles)
+    assert (again.new, again.duplicates, again.redelivered, again.changed) == (0, 0, 5, None)
+    assert _buckets(engine) == _folded(articles)
+
+
+def test_a_duplicate_is_noted_by_its_origin_and_not_counted(engine: Engine) -> None:
+    first, copy = scored_article(1, offset=10), scored_article(1, offset=11)
+    assert _ingest(engine, [first]).new == 1
+    assert _ingest(engine, [copy]).duplicates == 1
+    assert _ingest(engine, [copy]).duplicates == 1
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT origin_offset FROM duplicate")).scalars().all() == [11]
+    assert _buckets(engine) == _folded([first])
+
+
+def test_copies_inside_one_batch_count_once(engine: Engine) -> None:
+    first, copy = scored_article(1, offset=10), scored_article(1, offset=11)
+    result = _ingest(engine, [first, copy, first])
+    assert (result.new, result.duplicates, result.redelivered) == (1, 1, 1)
+
+
+def test_runs_never_mix(engine: Engine) -> None:
+    article = scored_article(1)
+    assert _ingest(engine, [article], "live").new == 1
+    assert _ingest(engine, [article], "replay-1").new == 1
+    assert _buckets(engine, "live") == _buckets(engine, "replay-1") == _folded([article])
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_batching_and_redelivery_gives_the_fold(engine: Engine, data: st.DataObject) -> None:
+    run = f"r{next(_runs)}"
+    articles = [scored_article(n) for n in range(12)]
+    batches = data.draw(st.lists(st.lists(st.sampled_from(articles), max_size=8), max_size=6))
+    for batch in batches:
+        _ingest(engine, batch, run)
+    delivered = {scored.article.article_id: scored for batch in batches for scored in batch}
+    assert _buckets(engine, run) == _folded(list(delivered.values()))
+
+
+def test_one_far_article_does_not_move_the_watermark(engine: Engine) -> None:
+    _ingest(engine, [scored_article(n) for n in range(5)])
+    _ingest(engine, [scored_article(99, minutes=60 * 24 * 365)])
+    with engine.connect() as connection:
+        mark = connection.execute(text("SELECT event_time FROM watermark")).scalar_one()
+    assert mark == max(scored_article(n).article.published_at for n in range(5))
