@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+COVERED: Final = ("ar", "de", "en", "es", "fr", "hi", "id", "it", "ja", "ko", "lt", "nl", "pl", "pt", "ru", "sv", "th",
+                  "tr", "vi", "zh")  # fmt: skip
 # Languages of the written corpus train topics and sentiment; these are only aligned with English on parallel text.
 ALIGNED: Final = ("bg", "cs", "da", "el", "fi", "he", "hu", "no", "ro", "uk")
-VOCABULARY_LIMIT: Final = 75_000
+VOCABULARY_LIMIT: Final = 80_000
 PARALLEL_LICENCES: Final = (("ntrex128", "CC BY-SA 4.0"), ("tatoeba_laser", "CC BY 2.0 FR"))
 
 
@@ -39,17 +41,16 @@ class Inputs:
     langs: frozenset[str] | None = None
 
 
-def corpus_texts(data: Path, langs: Sequence[str]) -> Iterator[str]:
-    """Every text of the training files, the written corpus, and the parallel files in the languages given."""
-    for path in sorted((data / "train").glob("*.jsonl.gz")):
-        yield from (str(raw["text"]) for raw in sources.read_jsonl(path))
-    for name, _ in PARALLEL_LICENCES:
-        for raw in sources.read_jsonl(data / f"parallel/{name}.jsonl.gz"):
-            if dataset.CODES.get(raw["lang"], raw["lang"]) in {*langs, "en"}:
-                yield str(raw["text"])
+def corpus_texts(data: Path, langs: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Language and text of the training files, the written corpus and the parallel files, for the languages given."""
+    files = sorted((data / "train").glob("*.jsonl.gz"))
+    for path in [*files, *(data / f"parallel/{name}.jsonl.gz" for name, _ in PARALLEL_LICENCES)]:
+        for raw in sources.read_jsonl(path):
+            lang = dataset.CODES.get(raw["lang"], raw["lang"])
+            if lang in langs:
+                yield lang, str(raw["text"])
     for lang in written.languages():
-        yield from (row.text for row in written.training_rows(lang, fillings=6))
-        yield from (row.text for row in written.check_rows(lang))
+        yield from ((lang, row.text) for row in written.training_rows(lang, fillings=6))
 
 
 def trimmed_base(inputs: Inputs) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
@@ -57,9 +58,8 @@ def trimmed_base(inputs: Inputs) -> "tuple[PreTrainedModel, PreTrainedTokenizerF
     model, tokenizer = load_base(inputs.base)
     if not inputs.vocabulary or len(tokenizer) <= inputs.vocabulary:
         return model, tokenizer
-    langs = [*written.languages(), *ALIGNED]
-    trimmed = vocabulary.trim(tokenizer, vocabulary.count_pieces(tokenizer, corpus_texts(inputs.data, langs)),
-                              inputs.vocabulary)  # fmt: skip
+    wanted = vocabulary.shares(tokenizer, corpus_texts(inputs.data, COVERED))
+    trimmed = vocabulary.trim(tokenizer, wanted, inputs.vocabulary)
     vocabulary.trim_embeddings(model, trimmed.kept)
     log.info("vocabulary: %d of %d pieces kept", len(trimmed.kept), len(tokenizer))
     return model, wrap_tokenizer(trimmed.tokenizer_json)
@@ -72,7 +72,7 @@ def run(inputs: Inputs, plan: Plan, tasks: Sequence[Task] = DEFAULT_TASKS, comma
         The history, one record per epoch.
     """
     model, tokenizer = trimmed_base(inputs)
-    langs = [*written.languages(), *ALIGNED]
+    langs = [*COVERED, *ALIGNED]
     table = [s for s in sources.SOURCES if inputs.general or s.domain == "financial"]
     split = dataset.gather(inputs.data, plan.seed, inputs.fillings, table, set(inputs.langs) if inputs.langs else None)
     pairs = dataset.read_pairs(inputs.data, langs, inputs.pairs_per_language, plan.seed) if plan.align_every else []
@@ -81,7 +81,7 @@ def run(inputs: Inputs, plan: Plan, tasks: Sequence[Task] = DEFAULT_TASKS, comma
     caps = {s.name: s.cap for s in table} | plan.caps
     rows = _within_reach(split.train, caps, plan)
     manifest = Manifest(
-        base=inputs.base, tasks=tuple(tasks), max_tokens=plan.max_tokens, languages=sorted({*langs}),
+        base=inputs.base, tasks=tuple(tasks), max_tokens=plan.max_tokens, languages=sorted(langs),
         data=_data_list(used, bool(pairs)), command=command,
     )  # fmt: skip
     network = Network(model, tasks)

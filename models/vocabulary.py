@@ -5,8 +5,8 @@ splits that are left: trimming cannot change the tokens of a text whose pieces w
 """
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,13 +41,33 @@ def unknown_rate(tokenizer: "PreTrainedTokenizerFast", texts: Iterable[str]) -> 
     return counts[tokenizer.unk_token_id] / max(1, counts.total())
 
 
-def trim(tokenizer: "PreTrainedTokenizerFast", counts: Counter[int], limit: int) -> Trimmed:
+def shares(tokenizer: "PreTrainedTokenizerFast", texts: Iterable[tuple[str, str]]) -> dict[int, float]:
+    """How much each piece is wanted: its share of the tokens of a language, summed over the languages.
+
+    Shares, not counts: a language of which there is little text must not lose its words to one of which there is much.
+
+    Args:
+        texts: pairs of a language and a text.
+    """
+    by_language: dict[str, list[str]] = defaultdict(list)
+    for lang, text in texts:
+        by_language[lang].append(text)
+    wanted: dict[int, float] = defaultdict(float)
+    for lang in sorted(by_language):
+        counts = count_pieces(tokenizer, by_language[lang])
+        for i, n in counts.items():
+            wanted[i] += n / counts.total()
+    return dict(wanted)
+
+
+def trim(tokenizer: "PreTrainedTokenizerFast", counts: Mapping[int, float], limit: int) -> Trimmed:
     """Trim a Unigram tokenizer to its special tokens, single characters of the scripts seen, and the pieces seen.
 
     Args:
         tokenizer: a fast tokenizer over a Unigram model.
-        counts: pieces seen, by id; rarer ones are left out first where `limit` binds.
-        limit: rows to keep at most. Special tokens and single characters always stay.
+        counts: how much each piece is wanted, by id: counts, or shares.
+        limit: rows to keep at most. Special tokens and single characters always stay; where it binds, the least wanted
+            pieces go first.
 
     Raises:
         ModelError: the tokenizer's model is not Unigram.
@@ -59,9 +79,8 @@ def trim(tokenizer: "PreTrainedTokenizerFast", counts: Counter[int], limit: int)
     always = {t["id"] for t in spec["added_tokens"]} | {spec["model"]["unk_id"]}
     blocks = {ord(c) >> 7 for i in counts for c in vocabulary[i][0]}
     always |= {i for i, (piece, _) in enumerate(vocabulary) if _single(piece, blocks)}
-    room = max(0, limit - len(always))
-    frequent = [i for i, _ in counts.most_common() if i not in always][:room]
-    kept = sorted(always | set(frequent))
+    ranked = sorted((i for i in counts if i not in always), key=lambda i: (-counts[i], i))
+    kept = sorted(always | set(ranked[: max(0, limit - len(always))]))
     return Trimmed(json.dumps(_remap(spec, kept), ensure_ascii=False), kept)
 
 

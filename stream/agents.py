@@ -167,7 +167,7 @@ async def _drain(
             await handle(events)
         except asyncio.CancelledError:
             raise  # a rebalance or a shutdown: nothing was acked, it will be delivered again
-        except BaseException as error:  # noqa: BLE001 - see the module's docstring: none may leave the loop
+        except BaseException as error:  # see the module's docstring: none may leave the loop
             _end_process(error)
         parts.checkpoint("before-ack")
         for event in events:

@@ -30,17 +30,26 @@ class Worker:
     parts: Parts
 
 
-def addresses(settings: Settings) -> tuple[str, str]:
-    """Kafka's `host:port[,…]` and the database's URL, both of which a worker must be told.
+def kafka_address(settings: Settings) -> str:
+    """Kafka's `host:port[,host:port]`.
 
     Raises:
-        SettingsError: naming the one that is missing.
+        SettingsError: it is not set.
     """
     if not settings.kafka:
-        raise SettingsError("CROSSWIND_KAFKA is not set: a worker needs the broker's host:port (`crosswind up` sets it)")
+        raise SettingsError("no Kafka address: set CROSSWIND_KAFKA to host:port, or start `crosswind up` first")
+    return settings.kafka
+
+
+def database_address(settings: Settings) -> str:
+    """The database's `postgresql://…` address.
+
+    Raises:
+        SettingsError: it is not set.
+    """
     if not settings.database_url:
-        raise SettingsError("CROSSWIND_DATABASE_URL is not set: expected postgresql://… (`crosswind up` sets it)")
-    return settings.kafka, settings.database_url.get_secret_value()
+        raise SettingsError("no database: set CROSSWIND_DATABASE_URL to postgresql://…, or start `crosswind up` first")
+    return settings.database_url.get_secret_value()
 
 
 def build_worker(settings: Settings, checkpoint: Checkpoint = lambda name: None) -> Worker:
@@ -49,7 +58,7 @@ def build_worker(settings: Settings, checkpoint: Checkpoint = lambda name: None)
     Raises:
         CrosswindError: whatever is missing, with what to do about it.
     """
-    bootstrap, url = addresses(settings)
+    bootstrap, url = kafka_address(settings), database_address(settings)
     scorer = OnnxScorer(resolve(settings.model), settings.device, settings.threads)
     engine = connect(url)
     migrate(engine)

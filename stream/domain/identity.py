@@ -14,7 +14,9 @@ def _digest(*parts: str) -> str:
     return digest.hexdigest()[:32]
 
 
-def article_id(*, source: str, given: str | None, title: str, body: str, url: str | None, published_at: datetime) -> str:
+def article_id(
+    *, source: str, given: str | None, title: str, body: str, url: str | None, published_at: datetime
+) -> str:
     """32 hex digits: from the source's own id where it gives one, else from the content.
 
     All strings are normalised already, so that a re-encoded copy is the same article.

@@ -32,17 +32,23 @@ class Watermark:
         >>> mark.event_time == noon + timedelta(minutes=5)
         True
         """
-        event_time, ahead = self.event_time, list(self.ahead)
+        mark = self
         for time in times:
-            if event_time is not None and time <= event_time + JUMP:
-                event_time = max(event_time, time)
-                continue
-            ahead = sorted([*ahead, time])
-            if len(ahead) >= CONFIRMATIONS:
-                event_time = max(ahead[0], event_time) if event_time else ahead[0]
-                ahead = [later for later in ahead[1:] if later > event_time]
-        if event_time is not None:
-            within = [time for time in ahead if time <= event_time + JUMP]
-            event_time = max([event_time, *within])
-            ahead = [time for time in ahead if time > event_time + JUMP]
-        return Watermark(event_time, tuple(ahead))
+            mark = mark._step(time)
+        return mark
+
+    def _step(self, time: datetime) -> "Watermark":
+        if self.event_time is not None and time <= self.event_time + JUMP:
+            return _absorb(max(self.event_time, time), self.ahead)
+        ahead = tuple(sorted((*self.ahead, time)))
+        if len(ahead) < CONFIRMATIONS:
+            return Watermark(self.event_time, ahead)
+        return _absorb(ahead[0], ahead[1:])
+
+
+def _absorb(event_time: datetime, ahead: tuple[datetime, ...]) -> Watermark:
+    """Times that waited and are now within a jump move the watermark on, one after the other."""
+    for time in ahead:
+        if time <= event_time + JUMP:
+            event_time = max(event_time, time)
+    return Watermark(event_time, tuple(time for time in ahead if time > event_time + JUMP))

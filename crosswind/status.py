@@ -1,0 +1,97 @@
+"""`crosswind status`: broker, database, lag, model and provider at a glance."""
+
+from typing import Any
+
+import httpx
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from crosswind.errors import CrosswindError
+from crosswind.export.bundle import resolve, verify
+from crosswind.settings import Settings
+
+_COUNTS = text("""
+    SELECT (SELECT count(*) FROM article WHERE run = :run) AS articles,
+           (SELECT count(*) FROM duplicate WHERE run = :run) AS duplicates,
+           (SELECT count(*) FROM incident WHERE run = :run AND state = 'firing') AS firing,
+           (SELECT min(event_time) FROM watermark WHERE run = :run) AS event_time
+""")
+
+
+def collect(settings: Settings) -> dict[str, Any]:
+    """What each part says of itself; `ok` is whether all of them are well."""
+    found = {
+        "broker": _part(_broker, settings),
+        "database": _part(_database, settings),
+        "worker": _part(_worker, settings),
+        "model": _part(_model, settings),
+    }
+    return {"ok": all(part["ok"] for part in found.values()), **found}
+
+
+def render(found: dict[str, Any]) -> str:
+    """One line per part, for a person."""
+    lines = []
+    for name in ("broker", "database", "worker", "model"):
+        part = dict(found[name])
+        mark = "ok  " if part.pop("ok") else "DOWN"
+        details = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in part.items())
+        lines.append(f"{mark} {name:<9} {details}")
+    return "\n".join(lines)
+
+
+def _part(look: Any, settings: Settings) -> dict[str, Any]:
+    try:
+        return {"ok": True, **look(settings)}
+    except (CrosswindError, KafkaError, SQLAlchemyError, httpx.HTTPError, OSError) as error:
+        cause = getattr(error, "orig", None) or error
+        return {"ok": False, "error": (str(cause).splitlines() or [type(cause).__name__])[0]}
+
+
+def _broker(settings: Settings) -> dict[str, Any]:
+    from crosswind.stream.bootstrap import kafka_address
+
+    address = kafka_address(settings)
+    admin = KafkaAdminClient(bootstrap_servers=address, request_timeout_ms=5000)
+    consumer = KafkaConsumer(bootstrap_servers=address, group_id=None)
+    try:
+        offsets = admin.list_group_offsets(settings.group)
+        committed = {tp: meta.offset for tp, meta in offsets.items()}
+        topics = (settings.raw_topic, settings.scored_topic)
+        parts = [TopicPartition(name, p) for name in topics for p in consumer.partitions_for_topic(name) or ()]
+        ends = consumer.end_offsets(parts)
+        lag = sum(max(end - max(committed.get(tp, 0), 0), 0) for tp, end in ends.items())
+        return {"address": address, "lag": lag}
+    finally:
+        consumer.close()
+        admin.close()
+
+
+def _database(settings: Settings) -> dict[str, Any]:
+    from crosswind.stream.adapters.postgres.engine import connect
+    from crosswind.stream.bootstrap import database_address
+
+    engine = connect(database_address(settings), pool_size=1, read_only=True)
+    try:
+        with engine.connect() as connection:
+            row = connection.execute(_COUNTS, {"run": settings.run}).one()
+        event_time = row.event_time.isoformat() if row.event_time else None
+        return {"articles": row.articles, "duplicates": row.duplicates, "firing": row.firing, "event_time": event_time}
+    finally:
+        engine.dispose()
+
+
+def _worker(settings: Settings) -> dict[str, Any]:
+    if not settings.worker_port:
+        raise CrosswindError("no worker known: set CROSSWIND_WORKER_PORT, or start `crosswind up` first")
+    base = f"http://127.0.0.1:{settings.worker_port}"
+    said: dict[str, Any] = httpx.get(f"{base}/status", timeout=5.0).json()
+    ready = httpx.get(f"{base}/health/ready", timeout=5.0).json()
+    return {"partitions": len(ready["assigned"]), "model": said["model"], "provider": said["provider"]}
+
+
+def _model(settings: Settings) -> dict[str, Any]:
+    manifest = verify(resolve(settings.model))
+    return {"name": manifest.name, "version": manifest.version, "precision": manifest.precision}

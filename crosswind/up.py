@@ -1,0 +1,245 @@
+"""`crosswind up`: broker, database, worker and dashboard on one machine, a feed played through them, alerts printed."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+import httpx
+from sqlalchemy import Engine
+from tqdm import tqdm
+
+from crosswind.children import Child
+from crosswind.errors import CrosswindError, DatabaseError, ServiceError
+from crosswind.export.bundle import resolve, verify
+from crosswind.running import claim, release, write_running
+from crosswind.settings import Settings
+from crosswind.stream.adapters.kafka.embedded import EmbeddedBroker, free_port
+from crosswind.stream.adapters.kafka.topics import ensure_topics
+from crosswind.stream.adapters.postgres.alerts import last_seq, transitions_after
+from crosswind.stream.adapters.postgres.embedded import EmbeddedPostgres
+from crosswind.stream.adapters.postgres.engine import connect, migrate
+from crosswind.stream.domain.contract import Alert
+from crosswind.stream.feed.player import open_feed, play
+
+START_SECONDS = 60.0
+STOP_SECONDS = 5.0
+"""Children get this long after SIGTERM; broker and database come after them, within ten seconds in all."""
+
+
+class Stopped(Exception):  # noqa: N818 - it is no error: somebody pressed Ctrl-C
+    """A signal asked us to stop."""
+
+
+def run_up(settings: Settings, *, play_feed: bool) -> int:
+    """Runs until Ctrl-C or SIGTERM; returns the exit status, 0 when stopped on purpose.
+
+    Raises:
+        CrosswindError: a part did not start, or died too often. Everything is stopped by then.
+    """
+    verify(resolve(settings.model))  # before anything is started: the commonest mistake is a wrong path
+    claim(settings.data_dir)
+    with contextlib.ExitStack() as stack:
+        stack.callback(release, settings.data_dir)
+        _stop_on_signals(stack)
+        try:
+            _run(settings, play_feed, stack)
+        except Stopped:
+            tqdm.write("stopping …")
+            _ignore_signals()
+    tqdm.write(f"stopped; the database in {settings.data_dir} is kept")
+    return 0
+
+
+def _run(settings: Settings, play_feed: bool, stack: contextlib.ExitStack) -> None:
+    url = settings.database_url.get_secret_value() if settings.database_url else _start_postgres(settings, stack)
+    engine = connect(url)
+    stack.callback(engine.dispose)
+    migrate(engine)
+    broker = None if settings.kafka else _start_broker(settings, stack)
+    kafka = settings.kafka or (broker.address if broker else "")
+    ensure_topics(settings, kafka)
+    worker_port, port = settings.worker_port or free_port(), settings.port or free_port()
+    children = _start_children(settings, kafka, url, worker_port, port, stack)
+    embedded = {"kafka": kafka} if broker else {}
+    embedded |= {} if settings.database_url else {"database_url": url}
+    write_running(settings.data_dir, {**embedded, "worker_port": worker_port, "port": port})
+    watch = _Watch(children, broker)
+    watch.until(lambda: _answers(f"http://127.0.0.1:{port}/health"), "dashboard")
+    watch.until(lambda: _answers(f"http://127.0.0.1:{worker_port}/health/ready"), "worker")
+    tqdm.write(f"dashboard: http://127.0.0.1:{port}/")
+    printer = _AlertPrinter(engine, settings.run)
+    feed = _FeedThread(settings, kafka) if play_feed else None
+    if feed:
+        feed.start()
+        stack.callback(feed.stop)
+    while True:
+        watch.once()
+        printer.once()
+        if feed:
+            feed.report()
+        time.sleep(0.2)
+
+
+def _start_postgres(settings: Settings, stack: contextlib.ExitStack) -> str:
+    postgres = EmbeddedPostgres(settings.data_dir / "postgres")
+    stack.callback(postgres.stop)
+    return postgres.start()
+
+
+def _start_broker(settings: Settings, stack: contextlib.ExitStack) -> EmbeddedBroker:
+    broker = EmbeddedBroker(settings.data_dir / "logs" / "broker.log")
+    stack.callback(broker.stop)
+    broker.start()
+    return broker
+
+
+def _start_children(
+    settings: Settings, kafka: str, url: str, worker_port: int, port: int, stack: contextlib.ExitStack
+) -> list[Child]:
+    environment = {
+        "CROSSWIND_KAFKA": kafka,
+        "CROSSWIND_DATABASE_URL": url,
+        "CROSSWIND_MODEL": str(resolve(settings.model)),
+        "CROSSWIND_DEVICE": settings.device,
+        "CROSSWIND_RUN": settings.run,
+        "CROSSWIND_DATA_DIR": str(settings.data_dir),
+        "CROSSWIND_WORKER_PORT": str(worker_port),
+        "CROSSWIND_HOST": settings.host,
+        "CROSSWIND_PORT": str(port),
+    }
+    logs = settings.data_dir / "logs"
+    children = [Child(name, [name], environment, logs / f"{name}.log") for name in ("worker", "dashboard")]
+    stack.callback(_stop_children, children)
+    for child in children:
+        child.start()
+    return children
+
+
+def _stop_children(children: list[Child]) -> None:
+    for child in children:
+        child.ask_to_stop()
+    deadline = time.monotonic() + STOP_SECONDS
+    for child in children:
+        child.make_stop(deadline)
+
+
+class _Watch:
+    """Keeps the children alive; a dead embedded broker ends everything, since it forgot its messages."""
+
+    def __init__(self, children: list[Child], broker: EmbeddedBroker | None) -> None:
+        self._children, self._broker = children, broker
+
+    def once(self) -> None:
+        for child in self._children:
+            status = child.revive()
+            if status is not None:
+                tqdm.write(f"the {child.name} ended (exit {status}) and was started again; see {child.log}")
+        if self._broker and not self._broker.running:
+            raise ServiceError("the embedded broker died; its messages are gone, the database is whole: start again")
+
+    def until(self, well: Callable[[], bool], name: str) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not well():
+            self.once()
+            if time.monotonic() > deadline:
+                child = next(child for child in self._children if child.name == name)
+                raise ServiceError(f"the {name} was not ready within {START_SECONDS:.0f} s: {child.tail()}")
+            time.sleep(0.1)
+
+
+class _AlertPrinter:
+    """Prints incidents as they change; what an earlier run printed is not said again."""
+
+    def __init__(self, engine: Engine, run: str) -> None:
+        self._engine, self._run = engine, run
+        self._seq = last_seq(engine, run)
+
+    def once(self) -> None:
+        try:
+            found = transitions_after(self._engine, self._run, self._seq, 100)
+        except DatabaseError as error:
+            tqdm.write(f"waiting for the database: {error}")
+            return
+        for alert in found:
+            self._seq = alert.seq
+            if alert.state in ("firing", "resolved"):
+                tqdm.write(describe(alert))
+
+
+def describe(alert: Alert) -> str:
+    """One line for the terminal.
+
+    >>> describe.__name__
+    'describe'
+    """
+    where = alert.topic if alert.entity == "*" else f"{alert.topic} / {alert.entity}"
+    lang = "all languages" if alert.lang == "*" else alert.lang
+    if alert.state == "resolved":
+        return f"resolved {alert.at:%Y-%m-%d %H:%M} UTC  {where}, {lang}"
+    return (
+        f"ALERT {alert.at:%Y-%m-%d %H:%M} UTC  bad news surges: {where}, {lang}: {alert.observed} negative articles in an "
+        f"hour, {alert.expected:.1f} expected, from {alert.sources} sources in {len(alert.languages)} languages"
+    )
+
+
+class _FeedThread(threading.Thread):
+    """Plays the feed beside the watch; its end or error is reported once."""
+
+    def __init__(self, settings: Settings, kafka: str) -> None:
+        super().__init__(name="feed", daemon=True)
+        self._settings, self._kafka = settings, kafka
+        self._stop_asked = threading.Event()
+        self._outcome: str | None = None
+
+    def run(self) -> None:
+        try:
+            with _progress(self._settings) as (rows, advance):
+                report = play(
+                    rows, self._kafka, self._settings, speed=self._settings.speed,
+                    on_progress=advance, stop=self._stop_asked,
+                )  # fmt: skip
+            self._outcome = f"the feed has ended: {report.sent:,} articles sent, {report.bad} bad rows; Ctrl-C stops all"
+        except CrosswindError as error:
+            self._outcome = f"the feed stopped: {error}"
+
+    def report(self) -> None:
+        if self._outcome:
+            tqdm.write(self._outcome)
+            self._outcome = None
+
+    def stop(self) -> None:
+        self._stop_asked.set()
+        self.join(STOP_SECONDS)
+
+
+@contextlib.contextmanager
+def _progress(settings: Settings) -> Iterator[tuple[object, Callable[[int], None]]]:
+    feed = open_feed(settings.feed)
+    with tqdm(total=feed.total, desc=f"feed {Path(settings.feed).name}", unit=" articles", mininterval=1.0) as bar:
+        yield feed.rows, lambda n: bool(bar.update(n))
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(address, timeout=1.0).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _stop_on_signals(stack: contextlib.ExitStack) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        before = signal.signal(number, stop)
+        stack.callback(signal.signal, number, before)
+
+
+def _ignore_signals() -> None:
+    """A second Ctrl-C must not interrupt the stopping: that is how processes are left behind."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,73 @@
+"""Temperature scaling per head (Guo et al. 2017) and the threshold below which an answer is `neutral, unsure`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crosswind.errors import DataError
+from crosswind.models.metrics import f1_from, softmax
+
+
+def log_loss(logits: NDArray[np.float32], truth: Sequence[int], temperature: float) -> float:
+    """Mean negative log-likelihood of the right labels at a temperature."""
+    right = softmax(logits, temperature)[np.arange(len(truth)), np.asarray(truth)]
+    return float(-np.log(np.maximum(right, 1e-12)).mean())
+
+
+def fit_temperature(
+    logits: NDArray[np.float32], truth: Sequence[int], low: float = 0.2, high: float = 8.0, steps: int = 60
+) -> float:
+    """The temperature that minimises the log-loss, by golden-section search on its logarithm.
+
+    Args:
+        logits: [rows, labels].
+        truth: [rows], the right label's position.
+
+    Raises:
+        DataError: there are no rows to fit on.
+    """
+    if not len(truth):
+        raise DataError("temperature scaling needs labelled validation rows, and there are none")
+    ratio = (5**0.5 - 1) / 2
+    a, b = float(np.log(low)), float(np.log(high))
+    for _ in range(steps):
+        c, d = b - ratio * (b - a), a + ratio * (b - a)
+        if log_loss(logits, truth, float(np.exp(c))) < log_loss(logits, truth, float(np.exp(d))):
+            b = d
+        else:
+            a = c
+    return float(np.exp((a + b) / 2))
+
+
+def apply_threshold(probabilities: NDArray[np.float64], threshold: float, neutral: int) -> NDArray[np.int64]:
+    """Answers [rows]: the likeliest label, or `neutral` where its probability is below the threshold."""
+    chosen = probabilities.argmax(1).astype(np.int64)
+    chosen[probabilities.max(1) < threshold] = neutral
+    return chosen
+
+
+def fit_threshold(
+    probabilities: NDArray[np.float64], truth: Sequence[int], neutral: int, tolerance: float = 0.002
+) -> float:
+    """The highest threshold whose macro-F1 is within `tolerance` of the best.
+
+    A higher threshold calls more articles unsure; among those that cost nothing the most careful one is taken.
+
+    Args:
+        probabilities: [rows, labels], calibrated.
+        truth: [rows].
+        neutral: position of the label that unsure answers are given as.
+
+    Returns:
+        A probability from 1 / labels (never unsure) upwards.
+    """
+    labels = probabilities.shape[1]
+    grid = np.arange(1.0 / labels, 0.9, 0.01)
+    answers = np.asarray(truth, dtype=np.int64)
+    scores = []
+    for threshold in grid:
+        flat = answers * labels + apply_threshold(probabilities, float(threshold), neutral)
+        scores.append(f1_from(np.bincount(flat, minlength=labels * labels).reshape(labels, labels)))
+    best = max(scores, default=0.0)
+    return float(max(t for t, s in zip(grid, scores, strict=True) if s >= best - tolerance))

@@ -1,0 +1,69 @@
+"""Real worker processes for tests, and waiting for what they do."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sqlalchemy import Engine, text
+
+_WORKER = """
+import os, signal
+from crosswind.settings import load_settings
+from crosswind.stream.worker import run_worker
+
+point, after = os.environ.get("TEST_KILL_AT", ":0").split(":")
+seen = 0
+
+def checkpoint(name):
+    global seen
+    seen += name == point
+    if name == point and seen > int(after):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+raise SystemExit(run_worker(load_settings(), checkpoint))
+"""
+
+
+def start_worker(
+    kafka: str, database_url: str, bundle: Path, folder: Path, kill_at: str = ":0", **settings: str
+) -> subprocess.Popen[bytes]:
+    """A worker on these parts; `kill_at` is `checkpoint:n`, where it SIGKILLs itself the n+1st time it comes by."""
+    environment = {
+        **os.environ,
+        "CROSSWIND_KAFKA": kafka,
+        "CROSSWIND_DATABASE_URL": database_url,
+        "CROSSWIND_MODEL": str(bundle),
+        "CROSSWIND_DATA_DIR": str(folder),
+        "TEST_KILL_AT": kill_at,
+        **{f"CROSSWIND_{name.upper()}": value for name, value in settings.items()},
+    }
+    with (folder / "worker.log").open("ab") as log:
+        return subprocess.Popen([sys.executable, "-c", _WORKER], env=environment, stdout=log, stderr=log)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Polls until `condition` holds; fails the test at the deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+
+
+def count(engine: Engine, table: str) -> int:
+    """Rows of a table."""
+    with engine.connect() as connection:
+        return int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
+
+
+def dump(engine: Engine) -> dict[str, list[tuple[object, ...]]]:
+    """Everything that trends are made of, in key order."""
+    queries = {
+        "article": "SELECT article_id, title, topic, sentiment, negative_ppm, published_at FROM article ORDER BY 1",
+        "bucket": "SELECT minute, topic, lang, entity, articles, negative, positive, negative_ppm FROM bucket "
+        "ORDER BY 1, 2, 3, 4",
+    }
+    with engine.connect() as connection:
+        return {name: [tuple(row) for row in connection.execute(text(query))] for name, query in queries.items()}
