@@ -4,7 +4,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -196,12 +196,19 @@ class _FeedThread(threading.Thread):
         self._outcome: str | None = None
 
     def run(self) -> None:
+        settings = self._settings
         try:
-            with _progress(self._settings) as (rows, advance):
+            feed = open_feed(settings.feed)
+            name = f"feed {Path(settings.feed).name}"
+            with tqdm(total=feed.total, desc=name, unit=" articles", mininterval=1.0) as bar:
                 report = play(
-                    rows, self._kafka, self._settings, speed=self._settings.speed,
-                    on_progress=advance, stop=self._stop_asked,
-                )  # fmt: skip
+                    feed.rows,
+                    self._kafka,
+                    settings,
+                    speed=settings.speed,
+                    on_progress=lambda n: bool(bar.update(n)),
+                    stop=self._stop_asked,
+                )
             self._outcome = f"the feed has ended: {report.sent:,} articles sent, {report.bad} bad rows; Ctrl-C stops all"
         except CrosswindError as error:
             self._outcome = f"the feed stopped: {error}"
@@ -214,13 +221,6 @@ class _FeedThread(threading.Thread):
     def stop(self) -> None:
         self._stop_asked.set()
         self.join(STOP_SECONDS)
-
-
-@contextlib.contextmanager
-def _progress(settings: Settings) -> Iterator[tuple[object, Callable[[int], None]]]:
-    feed = open_feed(settings.feed)
-    with tqdm(total=feed.total, desc=f"feed {Path(settings.feed).name}", unit=" articles", mininterval=1.0) as bar:
-        yield feed.rows, lambda n: bool(bar.update(n))
 
 
 def _answers(address: str) -> bool:

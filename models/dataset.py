@@ -48,7 +48,12 @@ class Split:
 
 
 def gather(
-    data: Path, seed: int = 0, fillings: int = 3, table: Sequence[Source] = SOURCES, langs: set[str] | None = None
+    data: Path,
+    seed: int = 0,
+    fillings: int = 3,
+    table: Sequence[Source] = SOURCES,
+    langs: set[str] | None = None,
+    corpus: Path = written.CORPUS_DIR,
 ) -> Split:
     """Read every source and the written corpus.
 
@@ -60,8 +65,8 @@ def gather(
     for source in table:
         for part, rows in sources.read_source(source, data, seed).items():
             parts[part] += rows
-    for lang in written.languages():
-        for row in written.training_rows(lang, fillings, seed):
+    for lang in written.languages(corpus):
+        for row in written.training_rows(lang, fillings, seed, corpus):
             parts["validation" if sources.bucket(row.group, seed, 20) == 0 else "train"].append(row)
     if langs is not None:
         parts["train"] = [r for r in parts["train"] if r.lang in langs]

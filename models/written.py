@@ -33,7 +33,7 @@ class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lang: str
     slots: dict[str, list[str]]
     patterns: Cells
-    test: Cells
+    test: Cells = {}
     hard: list[HardCase] = []
 
 

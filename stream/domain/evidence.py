@@ -1,0 +1,52 @@
+"""What a surge rests on: how many sources and headlines, in which languages, and the articles that tell it best."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from crosswind.stream.domain.series import Mention
+
+TELLING = 5
+"""Article ids that an incident carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The negative articles of a window, summed up.
+
+    Attributes:
+        headlines: distinct headlines; copies of one story count once.
+        articles: ids of the most negative articles, one per headline, the most telling first.
+        model: the bundle that scored most of them.
+    """
+
+    sources: int = 0
+    headlines: int = 0
+    languages: tuple[str, ...] = ()
+    articles: tuple[str, ...] = ()
+    model: str = ""
+
+
+NOTHING = Evidence()
+"""The evidence of no article."""
+
+
+def gather(mentions: Sequence[Mention]) -> Evidence:
+    """The evidence of some negative articles; their order does not matter.
+
+    >>> gather([]).headlines
+    0
+    """
+    if not mentions:
+        return NOTHING
+    best: dict[str, Mention] = {}
+    for mention in sorted(mentions, key=lambda m: (-m.negative_ppm, m.minute, m.article_id)):
+        best.setdefault(mention.title_key, mention)
+    models = Counter(mention.model for mention in mentions)
+    return Evidence(
+        sources=len({mention.source for mention in mentions}),
+        headlines=len(best),
+        languages=tuple(sorted({mention.lang for mention in mentions})),
+        articles=tuple(mention.article_id for mention in best.values())[:TELLING],
+        model=min(models, key=lambda name: (-models[name], name)),
+    )

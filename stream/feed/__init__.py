@@ -1,0 +1,1 @@
+"""Feeds: where articles come from, and how they get to Kafka."""

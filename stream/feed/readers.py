@@ -1,0 +1,169 @@
+"""Files of articles: JSON Lines, CSV and Parquet. No row is dropped: what is no article is yielded as a `BadRow`."""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crosswind.errors import ContractError, DataError, Reason
+from crosswind.stream.adapters.kafka.topics import MAX_MESSAGE
+from crosswind.stream.feed.rows import ENTITY_SEPARATOR, FIELDS, REQUIRED, AnyRow, BadRow, from_fields, from_line
+
+COUNTED_BYTES = 64 * 1024 * 1024
+"""Larger files are not read once more only to know how long a progress bar is."""
+
+
+def read(path: Path) -> Iterator[AnyRow]:
+    """The rows of a file, in its order; the format is told by the file's name.
+
+    Raises:
+        DataError: the file is not there, of an unknown kind, damaged, or has not the columns of an article.
+    """
+    reader = _reader(path)
+    if not path.is_file():
+        raise DataError(f"{path} is not a file; expected .jsonl, .csv or .parquet, or 'sample' for the bundled feed")
+    return _guarded(path, reader)
+
+
+def count_rows(path: Path) -> int | None:
+    """How many rows a file has, None when that is not known without reading a large file."""
+    kind = _kind(path)
+    if kind == ".parquet":
+        return int(pq.read_metadata(path).num_rows)
+    if kind == ".csv" or path.stat().st_size > COUNTED_BYTES:
+        return None
+    with open_binary(path) as file:
+        return sum(1 for line in file if line.strip())
+
+
+def open_binary(path: Path) -> BinaryIO:
+    """The file's bytes, unpacked where it is a .gz."""
+    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+    return io.BufferedReader(opened)  # type: ignore[type-var]
+
+
+def read_jsonl(path: Path) -> Iterator[AnyRow]:
+    """JSON Lines: `value` is the original line without its line end. Blank lines are no rows."""
+    with open_binary(path) as file:
+        for number, line in enumerate(file, 1):
+            value = line.rstrip(b"\r\n")
+            if value.strip():
+                yield from_line(number, value)
+
+
+def read_csv(path: Path) -> Iterator[AnyRow]:
+    """CSV with a header line; `entities` are separated by `|`. Empty cells are absent values.
+
+    Raises:
+        DataError: the header lacks a required column.
+    """
+    csv.field_size_limit(MAX_MESSAGE)
+    with open_binary(path) as file:
+        lines = _Lines(file)
+        rows = csv.reader(lines, strict=True)
+        header = [name.strip().lstrip("\ufeff") for name in next(rows, [])]
+        missing = [name for name in REQUIRED if name not in header]
+        if missing:
+            raise DataError(f"{path}: no column {', '.join(missing)}; the first line must name {', '.join(FIELDS)}")
+        while True:
+            line = lines.number + 1
+            lines.taken.clear()
+            try:
+                cells = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield BadRow(line, lines.original(), ContractError(Reason.BAD_ROW, f"line {line}: {error}"))
+                continue
+            if cells:
+                yield _csv_row(line, header, cells, lines.original())
+
+
+def _csv_row(line: int, header: list[str], cells: list[str], original: bytes) -> AnyRow:
+    if len(cells) != len(header):
+        message = f"line {line} has {len(cells)} columns; the header has {len(header)}"
+        return BadRow(line, original, ContractError(Reason.BAD_ROW, message))
+    try:
+        original.decode("utf-8")
+    except UnicodeDecodeError:
+        return BadRow(line, original, ContractError(Reason.BAD_UTF8, f"line {line} is not UTF-8"))
+    fields: dict[str, object] = {name: cell for name, cell in zip(header, cells) if cell.strip()}
+    if isinstance(names := fields.get("entities"), str):
+        fields["entities"] = [name.strip() for name in names.split(ENTITY_SEPARATOR) if name.strip()]
+    return from_fields(line, fields, original)
+
+
+class _Lines:
+    """Lines of text for the csv module that remembers the bytes it was fed, so that a bad row is kept as it was."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.number = 0
+        self.taken: list[bytes] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._file)
+        self.number += 1
+        self.taken.append(line)
+        return line.decode("utf-8", "surrogateescape")
+
+    def original(self) -> bytes:
+        return b"".join(self.taken).rstrip(b"\r\n")
+
+
+def read_parquet(path: Path) -> Iterator[AnyRow]:
+    """Parquet with columns named as in `FIELDS`; `published_at` is a timestamp with time zone, or RFC 3339 text.
+
+    Raises:
+        DataError: a required column is missing, or the timestamps have no time zone.
+    """
+    with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        missing = [name for name in REQUIRED if name not in schema.names]
+        if missing:
+            raise DataError(f"{path}: no column {', '.join(missing)}; expected {', '.join(FIELDS)}")
+        kind = schema.field("published_at").type
+        if pa.types.is_timestamp(kind) and kind.tz is None:
+            raise DataError(f"{path}: published_at has no time zone; write it as timestamp('us', tz='UTC')")
+        number = 0
+        columns = [name for name in FIELDS if name in schema.names]
+        for batch in file.iter_batches(batch_size=1024, columns=columns):
+            for fields in batch.to_pylist():
+                number += 1
+                yield from_fields(number, fields, json.dumps(fields, default=str, ensure_ascii=False).encode())
+
+
+_READERS: dict[str, Callable[[Path], Iterator[AnyRow]]] = {
+    ".jsonl": read_jsonl,
+    ".ndjson": read_jsonl,
+    ".csv": read_csv,
+    ".parquet": read_parquet,
+}
+
+
+def _kind(path: Path) -> str:
+    suffixes = path.suffixes
+    return suffixes[-2].lower() if len(suffixes) > 1 and suffixes[-1] == ".gz" else path.suffix.lower()
+
+
+def _reader(path: Path) -> Callable[[Path], Iterator[AnyRow]]:
+    kind = _kind(path)
+    if kind not in _READERS or (kind == ".parquet" and path.suffix == ".gz"):
+        raise DataError(f"{path} is of an unknown kind; expected .jsonl, .csv (each may be .gz) or .parquet, or 'sample'")
+    return _READERS[kind]
+
+
+def _guarded(path: Path, reader: Callable[[Path], Iterator[AnyRow]]) -> Iterator[AnyRow]:
+    try:
+        yield from reader(path)
+    except (OSError, EOFError, pa.ArrowException) as error:
+        raise DataError(f"{path} cannot be read to its end: {error}; is it complete?") from error

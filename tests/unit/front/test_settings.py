@@ -1,0 +1,68 @@
+"""A wrong setting is one clear line that names it and where it came from."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crosswind import errors
+from crosswind.errors import CrosswindError, SettingsError
+from crosswind.settings import load_settings
+
+
+def test_defaults_need_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings()
+    assert (settings.kafka, settings.host, settings.run) == (None, "127.0.0.1", "live")
+
+
+def test_the_command_line_is_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSWIND_PORT", "9000")
+    assert load_settings().port == 9000
+    assert load_settings({"port": 9001}).port == 9001
+    assert load_settings({"port": None}).port == 9000
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("port", "http"), ("port", 70000), ("speed", -1), ("device", "tpu"), ("run", "Live!"), ("batch_size", 0)],
+)
+def test_a_bad_option_is_named(name: str, value: object) -> None:
+    with pytest.raises(SettingsError, match=f"--{name.replace('_', '-')}: "):
+        load_settings({name: value})
+
+
+def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSWIND_PORT", "http")
+    with pytest.raises(SettingsError, match="CROSSWIND_PORT: "):
+        load_settings()
+
+
+def test_a_password_is_never_shown() -> None:
+    settings = load_settings({"database_url": "postgresql://me:secret@host/db"})
+    assert "secret" not in repr(settings)
+
+
+def _crosswind(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "crosswind", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env={**environment}, check=False)
+
+
+def test_the_command_line_says_it_in_one_line(tmp_path: Path) -> None:
+    result = _crosswind("up", "--port", "70000", "--data-dir", str(tmp_path), PATH="/usr/bin:/bin")
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "--port" in result.stderr
+
+
+def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
+    result = _crosswind("up", "--model", str(tmp_path / "none"), "--data-dir", str(tmp_path), PATH="/usr/bin:/bin")
+    assert (result.returncode, result.stderr.count("\n")) == (4, 1)
+    assert "none" in result.stderr
+
+
+def test_every_error_is_in_the_drawn_tree_and_has_an_exit_code() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, CrosswindError)]
+    for kind in kinds:
+        assert kind.__name__ in (errors.__doc__ or "")
+        assert 0 < kind.exit_code < 126
