@@ -63,7 +63,9 @@ class Child:
         status = self._process.returncode
         recent = [start for start in self._starts if time.monotonic() - start < RESTART_WINDOW]
         if len(recent) >= MAX_RESTARTS:
-            raise ServiceError(f"the {self.name} ended {len(recent)} times within a minute (exit {status}): {self.tail()}")
+            raise ServiceError(
+                f"the {self.name} ended {len(recent)} times within a minute (exit {status}): {self.tail()}"
+            )
         self.start()
         return status
 

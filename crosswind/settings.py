@@ -32,8 +32,11 @@ class Settings(BaseSettings):
     alerts_topic: str = "alerts"
     partitions: int = Field(4, ge=1, le=1024, description="partitions of topics that Crosswind creates")
     group: str = Field("crosswind", description="consumer group of the workers")
-    session_timeout: float = Field(6.0, gt=0, description="seconds; short, because the embedded broker admits a "
-                                                          "group's first member only after half of it")
+    session_timeout: float = Field(
+        6.0,
+        gt=0,
+        description="seconds; short, because the embedded broker admits a group's first member only after half of it",
+    )
 
     batch_size: int = Field(64, ge=1, le=4096, description="articles per micro-batch at most")
     batch_seconds: float = Field(0.2, gt=0, description="seconds to wait for a full micro-batch at most")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import httpx
 from sqlalchemy import Engine
@@ -206,10 +207,12 @@ class _FeedThread(threading.Thread):
                     self._kafka,
                     settings,
                     speed=settings.speed,
-                    on_progress=lambda n: bool(bar.update(n)),
+                    on_progress=lambda n: _advance(bar, n),
                     stop=self._stop_asked,
                 )
-            self._outcome = f"the feed has ended: {report.sent:,} articles sent, {report.bad} bad rows; Ctrl-C stops all"
+            self._outcome = (
+                f"the feed has ended: {report.sent:,} articles sent, {report.bad} bad rows; Ctrl-C stops all"
+            )
         except CrosswindError as error:
             self._outcome = f"the feed stopped: {error}"
 
@@ -221,6 +224,10 @@ class _FeedThread(threading.Thread):
     def stop(self) -> None:
         self._stop_asked.set()
         self.join(STOP_SECONDS)
+
+
+def _advance(bar: "tqdm[Any]", n: int) -> None:
+    bar.update(n)
 
 
 def _answers(address: str) -> bool:

@@ -87,7 +87,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         version = msgspec.json.decode(raw).get("format")
         if version != FORMAT:
-            raise BundleError(f"{path} has format {version}; this Crosswind reads format {FORMAT}: upgrade it or re-export")
+            raise BundleError(
+                f"{path} has format {version}; this Crosswind reads format {FORMAT}: upgrade it or re-export"
+            )
         return msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, AttributeError) as error:
         raise BundleError(f"{path} is not a bundle manifest: {error}") from None

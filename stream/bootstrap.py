@@ -86,7 +86,6 @@ def _serve_health(app: faust.App, parts: Parts) -> None:
     async def status(_: web.Request) -> web.Response:
         return web.json_response({"model": parts.scorer.version, "provider": parts.scorer.provider})
 
-    @app.task
     async def health() -> None:
         server = web.Application()
         server.add_routes([web.get("/metrics", metrics), web.get("/health/ready", ready), web.get("/status", status)])
@@ -97,3 +96,5 @@ def _serve_health(app: faust.App, parts: Parts) -> None:
             await asyncio.Event().wait()
         finally:
             await runner.cleanup()
+
+    app.task(health)

@@ -12,10 +12,11 @@ A crash between 3 and 4 sends them again: same key, same value, same `seq`.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import timedelta
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import faust
 import structlog
@@ -26,7 +27,7 @@ from sqlalchemy import Engine
 from crosswind.errors import DatabaseError
 from crosswind.settings import Settings
 from crosswind.stream.adapters.metrics import Metrics
-from crosswind.stream.adapters.postgres.alerts import PostgresAlertStore, unpublished
+from crosswind.stream.adapters.postgres.alerts import PostgresAlertStore, Unpublished, unpublished
 from crosswind.stream.domain.contract import Alert, encode
 from crosswind.stream.service.alerting import AlertEngine
 
@@ -37,6 +38,7 @@ BATCH = 100
 SEND_SECONDS = 10.0
 """A broker that has not confirmed by then is tried again next turn; the publisher's transaction must not stay open."""
 
+T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
@@ -57,9 +59,10 @@ class AlertParts(Protocol):
 def add_alert_task(app: faust.App, parts: AlertParts, engine: Engine) -> None:
     """Runs alerts beside the agents of `app`, on the database `engine`."""
 
-    @app.task
     async def alerts() -> None:
         await run_alerts(parts, engine, app)
+
+    app.task(alerts)
 
 
 def alert_engine(settings: Settings, engine: Engine) -> AlertEngine:
@@ -72,10 +75,12 @@ async def run_alerts(parts: AlertParts, engine: Engine, app: faust.App) -> None:
     """Evaluates and publishes until cancelled. What is transient is logged and tried again."""
     topic = app.topic(parts.settings.alerts_topic)
     evaluator = alert_engine(parts.settings, engine)
-    with ThreadPoolExecutor(1, thread_name_prefix="alerts") as executor:
+    executor = ThreadPoolExecutor(1, thread_name_prefix="alerts")
+    try:
         while True:
             try:
-                await _turn(parts, evaluator, executor, engine, topic)
+                await _evaluate(parts, evaluator, executor)
+                await _publish(unpublished(engine, parts.settings.run, BATCH), executor, topic)
             except DatabaseError as error:
                 parts.metrics.retries.labels("database").inc()
                 _log.warning("alerts wait for the database", error=str(error)[:300])
@@ -83,23 +88,36 @@ async def run_alerts(parts: AlertParts, engine: Engine, app: faust.App) -> None:
                 parts.metrics.retries.labels("broker").inc()
                 _log.warning("alerts wait for the broker", error=str(error)[:300] or type(error).__name__)
             await asyncio.sleep(INTERVAL)
+    finally:
+        executor.shutdown(wait=False)  # waiting here would stop the loop that the thread's work may need
 
 
-async def _turn(
-    parts: AlertParts, evaluator: AlertEngine, executor: ThreadPoolExecutor, engine: Engine, topic: TopicT
-) -> None:
-    loop = asyncio.get_running_loop()
-    for alert in await loop.run_in_executor(executor, evaluator.tick):
+async def _evaluate(parts: AlertParts, evaluator: AlertEngine, executor: ThreadPoolExecutor) -> None:
+    for alert in await asyncio.get_running_loop().run_in_executor(executor, evaluator.tick):
         parts.metrics.alerts.labels(alert.state).inc()
         _log.info("incident", incident=alert.incident_id, state=alert.state, seq=alert.seq, run=alert.run)
 
-    def publish() -> None:
-        with unpublished(engine, parts.settings.run, BATCH) as batch:
-            if batch and batch.alerts:
-                asyncio.run_coroutine_threadsafe(_send(topic, batch.alerts), loop).result()
-                batch.published(batch.alerts[-1].seq)
 
-    await loop.run_in_executor(executor, publish)
+async def _publish(
+    waiting: AbstractContextManager[Unpublished | None], executor: ThreadPoolExecutor, topic: TopicT
+) -> None:
+    async with _in_thread(waiting, executor) as batch:
+        if batch and batch.alerts:
+            await _send(topic, batch.alerts)
+            await asyncio.get_running_loop().run_in_executor(executor, batch.published, batch.alerts[-1].seq)
+
+
+@asynccontextmanager
+async def _in_thread(manager: AbstractContextManager[T], executor: ThreadPoolExecutor) -> AsyncIterator[T]:
+    """A blocking context manager, entered and left in the executor."""
+    loop = asyncio.get_running_loop()
+    value = await loop.run_in_executor(executor, manager.__enter__)
+    try:
+        yield value
+    except BaseException as error:
+        await loop.run_in_executor(executor, manager.__exit__, type(error), error, error.__traceback__)
+        raise
+    await loop.run_in_executor(executor, manager.__exit__, None, None, None)
 
 
 async def _send(topic: TopicT, alerts: Sequence[Alert]) -> None:

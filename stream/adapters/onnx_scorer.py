@@ -50,7 +50,9 @@ class OnnxScorer:
         for head in (self._topic, self._sentiment):
             shape = shapes.get(head.name)
             if not shape or shape[-1] != len(head.labels):
-                raise BundleError(f"model.onnx gives {head.name!r} as {shape}; the manifest has {len(head.labels)} labels")
+                raise BundleError(
+                    f"model.onnx gives {head.name!r} as {shape}; the manifest has {len(head.labels)} labels"
+                )
 
     @property
     def manifest(self) -> bundle.Manifest:
@@ -143,8 +145,10 @@ def _load_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
 
 def _open_session(path: Path, provider: str) -> ort.InferenceSession:
     if provider not in ort.get_available_providers():
-        raise ProviderError(f"{provider} is not available; this ONNX Runtime has {ort.get_available_providers()}: "
-                            "install crosswind[gpu] or use --device cpu")
+        raise ProviderError(
+            f"{provider} is not available; this ONNX Runtime has {ort.get_available_providers()}: "
+            "install crosswind[gpu] or use --device cpu"
+        )
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -47,5 +47,3 @@ class TrendStore(Protocol):
     def close(self) -> None:
         """Gives the connections back."""
         ...
-
-

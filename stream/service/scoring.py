@@ -41,9 +41,7 @@ class Judged:
     dead: list[DeadLetter]
 
 
-def judge(
-    messages: Sequence[Message], *, scorer: Scorer, detect: Callable[[str], str], limits: Limits
-) -> Judged:
+def judge(messages: Sequence[Message], *, scorer: Scorer, detect: Callable[[str], str], limits: Limits) -> Judged:
     """Validates and scores a batch. Blocking: runs in the inference executor, beside the event loop."""
     articles: list[Article] = []
     dead: list[DeadLetter] = []

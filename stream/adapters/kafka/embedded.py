@@ -51,11 +51,24 @@ class EmbeddedBroker:
         self.address = f"127.0.0.1:{port}"
         self._log.parent.mkdir(parents=True, exist_ok=True)
         url = f"tcp://{self.address}"
-        command = [binary, "broker", "--listener-url", url, "--advertised-listener-url", url,
-                   "--storage-engine", "memory://tansu/", "--silent"]
+        command = [
+            binary,
+            "broker",
+            "--listener-url",
+            url,
+            "--advertised-listener-url",
+            url,
+            "--storage-engine",
+            "memory://tansu/",
+            "--silent",
+        ]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # new session: a Ctrl-C in the terminal reaches our parent only
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+                command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
                 preexec_fn=die_with_parent,
             )
         self._wait(port)

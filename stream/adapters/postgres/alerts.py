@@ -113,8 +113,10 @@ class PostgresAlertUnit:
         try:
             incidents = from_json(row.state["open"])
         except (KeyError, msgspec.ValidationError) as error:
-            raise DatabaseError(f"the engine's state of run {self.run} is not readable ({error}); it was written by "
-                                "another version: upgrade, or delete its row in `engine` to evaluate anew") from None
+            raise DatabaseError(
+                f"the engine's state of run {self.run} is not readable ({error}); it was written by "
+                "another version: upgrade, or delete its row in `engine` to evaluate anew"
+            ) from None
         return Progress(row.evaluated_to, {incident.subject.series: incident for incident in incidents})
 
     def first_minute(self, since: datetime | None) -> datetime | None:

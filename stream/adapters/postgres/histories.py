@@ -62,9 +62,7 @@ class Span:
         return (self.last - self.first) // MINUTE + 1
 
 
-def load(
-    connection: Connection, run: str, rule: Rule, span: Span, wanted: Collection[Series]
-) -> dict[Series, History]:
+def load(connection: Connection, run: str, rule: Rule, span: Span, wanted: Collection[Series]) -> dict[Series, History]:
     """See `AlertUnit.histories`."""
     windows = Span(span.first - (rule.window - 1) * MINUTE, span.last)
     found = connection.execute(
@@ -94,9 +92,7 @@ def _counts(connection: Connection, run: str, span: Span, series: set[Series]) -
     return counts
 
 
-def _add(
-    counts: dict[Series, tuple[Counts, Counts]], series: Iterable[Series], row: Row[Any], span: Span
-) -> None:
+def _add(counts: dict[Series, tuple[Counts, Counts]], series: Iterable[Series], row: Row[Any], span: Span) -> None:
     minute = (row.minute - span.first) // MINUTE
     for one in series:
         if one in counts:

@@ -1,0 +1,314 @@
+"""What the pages and the API read: SQL in, typed columns out. Nothing here writes.
+
+'Now' is the newest event time that the stream believes, never the wall clock: a replayed year looks as it did then.
+Every query is bounded and runs on an index (a test reads the plans).
+"""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Engine, Row, Select, and_, func, literal, or_, select, tuple_
+from sqlalchemy.exc import SQLAlchemyError
+
+from crosswind.dashboard.series import Span, Trend, trend_of
+from crosswind.errors import DatabaseError, DataError
+from crosswind.stream.adapters.postgres.schema import (
+    ArticleRow,
+    BucketRow,
+    EngineRow,
+    IncidentRow,
+    TransitionRow,
+    WatermarkRow,
+)
+from crosswind.stream.domain.bucket import ALL
+
+PAGE = 25
+"""Articles on one page of the list."""
+
+MAX_INCIDENTS = 200
+EVIDENCE = 5
+"""Headlines shown as an incident's evidence."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How fresh the data is.
+
+    Attributes:
+        now: the newest event time believed; None: there is nothing yet.
+        earliest: the oldest article's event time.
+        newest: the newest article's event time, which may lie ahead of `now` until other articles confirm it.
+        evaluated_to: event time up to which alerts were evaluated.
+        quiet_seconds: wall-clock seconds since the last batch was stored, by the database's own clock.
+        model: the model's version on the newest article.
+    """
+
+    run: str
+    now: datetime | None
+    earliest: datetime | None
+    newest: datetime | None
+    evaluated_to: datetime | None
+    quiet_seconds: float | None
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Article:
+    """One row of the list of articles. Titles and sources are what strangers wrote: text, never markup."""
+
+    article_id: str
+    published_at: datetime
+    source: str
+    title: str
+    url: str | None
+    lang: str
+    topic: str
+    sentiment: str
+    negative_ppm: int
+    neutral_ppm: int
+    positive_ppm: int
+    unsure: bool
+    entities: list[str]
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArticlePage:
+    """Some articles, newest first, and the cursor of the next older ones (None: that was all)."""
+
+    articles: list[Article]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One surge of bad news. `evidence` holds headlines, `evidence_ids` their article ids."""
+
+    incident_id: str
+    rule: str
+    rule_version: str
+    topic: str
+    lang: str
+    entity: str
+    state: str
+    severity: str
+    started_at: datetime
+    fired_at: datetime | None
+    resolved_at: datetime | None
+    observed: int
+    expected: float
+    p_value: float
+    negative_share: float
+    sources: int
+    headlines: int
+    languages: list[str]
+    evidence: list[str]
+    evidence_ids: list[str]
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Articles of one topic in one language over a span."""
+
+    topic: str
+    lang: str
+    articles: int
+    negative: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One change of an incident's state; `seq` orders them within a run, `payload` is the alert message."""
+
+    seq: int
+    state: str
+    incident_id: str
+    at: datetime
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which articles: empty tuples and strings mean all; times are half open, None: unbounded."""
+
+    topics: tuple[str, ...] = ()
+    langs: tuple[str, ...] = ()
+    sentiment: str = ""
+    start: datetime | None = None
+    end: datetime | None = None
+    before: str = ""
+
+
+class Reader:
+    """Reads one run. Every method blocks; call it from a thread.
+
+    Args:
+        engine: best one that can only read (`connect(url, read_only=True)`).
+
+    Raises:
+        DatabaseError: from every method, when the database cannot be reached or refuses.
+    """
+
+    def __init__(self, engine: Engine, run: str) -> None:
+        self._engine, self._run = engine, run
+
+    def status(self) -> Status:
+        """How fresh the data is."""
+        of_run = ArticleRow.run == self._run
+        newest = select(ArticleRow.published_at, ArticleRow.model).where(of_run)
+        newest = newest.order_by(ArticleRow.published_at.desc(), ArticleRow.article_id.desc()).limit(1)
+        earliest = select(func.min(ArticleRow.published_at)).where(of_run)
+        watermark = select(
+            func.max(WatermarkRow.event_time).label("now"),
+            func.extract("epoch", func.clock_timestamp() - func.max(WatermarkRow.moved_at)).label("quiet"),
+        ).where(WatermarkRow.run == self._run)
+        evaluated = select(EngineRow.evaluated_to).where(EngineRow.run == self._run)
+        last, first, mark, engine = (self._rows(query) for query in (newest, earliest, watermark, evaluated))
+        published, model = tuple(last[0]) if last else (None, None)
+        quiet = None if mark[0].quiet is None else max(0.0, float(mark[0].quiet))
+        to = engine[0][0] if engine else None
+        return Status(self._run, mark[0].now or published, first[0][0], published, to, quiet, model)
+
+    def version(self) -> str:
+        """A word that changes whenever anything that the pages show has changed."""
+        moved = select(func.max(WatermarkRow.moved_at)).where(WatermarkRow.run == self._run).scalar_subquery()
+        seq = select(func.max(TransitionRow.seq)).where(TransitionRow.run == self._run).scalar_subquery()
+        to = select(func.max(EngineRow.evaluated_to)).where(EngineRow.run == self._run).scalar_subquery()
+        row = self._rows(select(moved, seq, to))[0]
+        return "|".join("" if value is None else str(value) for value in row)
+
+    def trends(self, span: Span, *, topics: Sequence[str] = (), langs: Sequence[str] = ()) -> dict[str, Trend]:
+        """Topic -> its trend over the span; topics without an article in it are absent."""
+        at = func.date_bin(span.step, BucketRow.minute, literal(_EPOCH)).label("at")
+        counts = [func.sum(getattr(BucketRow, name)).label(name) for name in ("articles", "negative", "positive")]
+        query = select(BucketRow.topic, at, *counts).where(self._bucket_span(span.warm_start, span.end))
+        query = _among(_among(query, BucketRow.topic, topics), BucketRow.lang, langs)
+        rows: dict[str, list[tuple[datetime, int, int, int]]] = {}
+        for row in self._rows(query.group_by(BucketRow.topic, at)):
+            rows.setdefault(row.topic, []).append((row.at, int(row.articles), int(row.negative), int(row.positive)))
+        trends = {topic: trend_of(topic, span, found) for topic, found in rows.items()}
+        return {topic: trend for topic, trend in trends.items() if trend.total}
+
+    def totals(self, span: Span) -> list[int]:
+        """Articles per bin over all topics and languages: where this is 0, the feed was silent."""
+        at = func.date_bin(span.step, BucketRow.minute, literal(_EPOCH)).label("at")
+        query = select(at, func.sum(BucketRow.articles).label("articles"))
+        rows = self._rows(query.where(self._bucket_span(span.start, span.end)).group_by(at))
+        found = {row.at: int(row.articles) for row in rows}
+        return [found.get(time, 0) for time in span.times]
+
+    def cells(self, start: datetime, end: datetime) -> list[Cell]:
+        """Articles per topic and language, the most frequent languages first."""
+        query = select(
+            BucketRow.topic, BucketRow.lang, func.sum(BucketRow.articles), func.sum(BucketRow.negative)
+        ).where(self._bucket_span(start, end))
+        rows = self._rows(query.group_by(BucketRow.topic, BucketRow.lang))
+        cells = [Cell(topic, lang, int(articles), int(negative)) for topic, lang, articles, negative in rows]
+        return sorted(cells, key=lambda cell: (-cell.articles, cell.topic, cell.lang))
+
+    def articles(self, wanted: Wanted, limit: int = PAGE) -> ArticlePage:
+        """Articles, newest first, by keyset: a page costs the same however deep it lies.
+
+        Raises:
+            DataError: the cursor is not one of ours.
+        """
+        fields = [getattr(ArticleRow, name) for name in Article.__dataclass_fields__]
+        query = select(*fields).where(ArticleRow.run == self._run)
+        query = _among(_among(query, ArticleRow.topic, wanted.topics), ArticleRow.lang, wanted.langs)
+        if wanted.sentiment:
+            query = query.where(ArticleRow.sentiment == wanted.sentiment)
+        if wanted.start:
+            query = query.where(ArticleRow.published_at >= wanted.start)
+        if wanted.end:
+            query = query.where(ArticleRow.published_at < wanted.end)
+        if wanted.before:
+            query = query.where(tuple_(ArticleRow.published_at, ArticleRow.article_id) < _decode(wanted.before))
+        query = query.order_by(ArticleRow.published_at.desc(), ArticleRow.article_id.desc()).limit(limit + 1)
+        found = [Article(**row._asdict()) for row in self._rows(query)]
+        page = found[:limit]
+        return ArticlePage(page, _encode(page[-1]) if len(found) > limit else None)
+
+    def incidents(
+        self, start: datetime, end: datetime, *, topics: Sequence[str] = (), langs: Sequence[str] = ()
+    ) -> list[Incident]:
+        """Incidents that were open at some time of the span, newest first, `MAX_INCIDENTS` at most.
+
+        One over all languages is kept under every language filter: it is about them too.
+        """
+        names = [name for name in Incident.__dataclass_fields__ if name != "evidence_ids"]
+        query = select(*(getattr(IncidentRow, name) for name in names)).where(
+            IncidentRow.run == self._run,
+            IncidentRow.started_at < end,
+            or_(IncidentRow.resolved_at.is_(None), IncidentRow.resolved_at >= start),
+        )
+        query = _among(query, IncidentRow.topic, (*topics, ALL) if topics else ())
+        query = _among(query, IncidentRow.lang, (*langs, ALL) if langs else ())
+        query = query.order_by(IncidentRow.started_at.desc(), IncidentRow.incident_id).limit(MAX_INCIDENTS)
+        rows = [row._asdict() for row in self._rows(query)]
+        titles = self._titles({article_id for row in rows for article_id in row["evidence"][:EVIDENCE]})
+        return [_incident(row, titles) for row in rows]
+
+    def transitions_after(self, seq: int, limit: int = 100) -> list[Transition]:
+        """Changes of incidents after `seq`, in order."""
+        names = Transition.__dataclass_fields__
+        query = select(*(getattr(TransitionRow, name) for name in names))
+        query = query.where(TransitionRow.run == self._run, TransitionRow.seq > seq)
+        return [Transition(**row._asdict()) for row in self._rows(query.order_by(TransitionRow.seq).limit(limit))]
+
+    def last_seq(self) -> int:
+        """The newest transition's number, 0 when there is none."""
+        found = self._rows(select(func.max(TransitionRow.seq)).where(TransitionRow.run == self._run))[0][0]
+        return int(found or 0)
+
+    def _titles(self, ids: set[str]) -> dict[str, str]:
+        if not ids:
+            return {}
+        query = select(ArticleRow.article_id, ArticleRow.title)
+        rows = self._rows(query.where(ArticleRow.run == self._run, ArticleRow.article_id.in_(sorted(ids))))
+        return {row.article_id: row.title for row in rows}
+
+    def _bucket_span(self, start: datetime, end: datetime) -> Any:
+        return and_(
+            BucketRow.run == self._run, BucketRow.entity == ALL, BucketRow.minute >= start, BucketRow.minute < end
+        )
+
+    def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
+        try:
+            with self._engine.connect() as connection:
+                return connection.execute(query).all()
+        except SQLAlchemyError as error:
+            cause = str(getattr(error, "orig", None) or type(error).__name__).splitlines()[0]
+            raise DatabaseError(f"the database did not answer: {cause}; is it running and migrated?") from error
+
+
+def _among(query: Select[Any], column: Any, values: Sequence[str]) -> Select[Any]:
+    return query.where(column.in_(values)) if values else query
+
+
+def _incident(row: dict[str, Any], titles: dict[str, str]) -> Incident:
+    ids = row["evidence"][:EVIDENCE]
+    return Incident(**{**row, "evidence": [titles[i] for i in ids if i in titles], "evidence_ids": ids})
+
+
+def _encode(article: Article) -> str:
+    key = f"{article.published_at.astimezone(UTC).isoformat()}|{article.article_id}"
+    return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str) -> tuple[datetime, str]:
+    try:
+        key = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        moment, _, article_id = key.partition("|")
+        at = datetime.fromisoformat(moment)
+    except (ValueError, binascii.Error):
+        raise DataError("this cursor is not one of ours; start again without it") from None
+    if at.tzinfo is None or "\x00" in article_id:
+        raise DataError("this cursor is not one of ours; start again without it")
+    return at, article_id

@@ -1,0 +1,46 @@
+"""`crosswind score`: one line per line, in order, whatever is in them."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from crosswind.errors import DataError
+from crosswind.score import score_file
+from crosswind.settings import load_settings
+
+
+def _score(lines: list[str], bundle: Path, folder: Path) -> tuple[int, list[dict[str, object]]]:
+    file = folder / "in.jsonl"
+    file.write_text("\n".join(lines) + "\n", "utf-8")
+    out = io.StringIO()
+    status = score_file(file, load_settings({"model": str(bundle)}), out)
+    return status, [json.loads(line) for line in out.getvalue().splitlines()]
+
+
+def test_answers_come_in_order_with_all_fields(tiny_bundle: Path, tmp_path: Path) -> None:
+    lines = ['{"text": "profit falls", "id": "a"}', '{"title": "oil rises", "body": "again", "lang": "en-GB"}']
+    status, answers = _score(lines, tiny_bundle, tmp_path)
+    assert status == 0
+    assert [(a["id"], a["topic"], a["sentiment"]) for a in answers] == [
+        ("a", "earnings", "negative"),
+        (2, "commodities", "positive"),
+    ]
+    assert answers[1]["lang"] == "en"
+    for answer in answers:
+        for head in answer["probabilities"].values():  # type: ignore[attr-defined]
+            assert sum(head.values()) == pytest.approx(1, abs=1e-4)
+        assert len(str(answer["model"])) == 16
+
+
+def test_bad_lines_keep_their_place(tiny_bundle: Path, tmp_path: Path) -> None:
+    lines = ['{"text": "profit falls"}', "{", "[1]", "{}", '{"text": 7}', '{"text": "oil rises"}']
+    status, answers = _score(lines, tiny_bundle, tmp_path)
+    assert status == DataError.exit_code
+    assert ["error" in answer for answer in answers] == [False, True, True, True, True, False]
+
+
+def test_a_missing_file_is_a_clear_error(tiny_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot read"):
+        score_file(tmp_path / "none", load_settings({"model": str(tiny_bundle)}), io.StringIO())

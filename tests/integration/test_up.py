@@ -1,0 +1,141 @@
+"""`crosswind up`, as a user starts it: real broker, database, worker, dashboard and feed; Ctrl-C leaves nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import psutil
+from sqlalchemy import create_engine, make_url, text
+
+from tests.processes import wait_for
+
+ARTICLES = 400
+
+
+def _write_feed(path: Path) -> None:
+    """Thirteen quiet hours of bank news, then a run on a bank: a surge that the first rule must see."""
+    start = datetime(2026, 3, 2, tzinfo=UTC)
+    moments = [start + timedelta(minutes=3 * n) for n in range(300)]
+    crisis = start + timedelta(hours=13)
+    moments += [crisis + timedelta(seconds=30 * n) for n in range(ARTICLES - len(moments))]
+    with path.open("w", encoding="utf-8") as out:
+        for number, moment in sorted(enumerate(moments), key=lambda pair: pair[1]):
+            mood = "fails" if number >= 300 else ("falls" if number % 6 == 0 else "rises")
+            row = {"id": str(number), "source": f"s{number % 11}", "title": f"bank {mood} number {number}",
+                   "published_at": moment.isoformat(), "lang": ("en", "de", "fr")[number % 3]}  # fmt: skip
+            out.write(json.dumps(row) + "\n")
+
+
+class Up:
+    """A running `crosswind up` and what it has printed so far."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        self.process, self._log = process, log
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text("utf-8", "replace")
+
+    def address(self) -> str:
+        return next(line.split()[1] for line in self.output.splitlines() if line.startswith("dashboard: "))
+
+
+@contextmanager
+def _up(folder: Path, bundle: Path, *options: str) -> Iterator[Up]:
+    log = folder / f"up-{time.monotonic_ns()}.log"
+    command = [sys.executable, "-m", "crosswind", "up", "--data-dir", str(folder / "data"), "--port", "0",
+               "--model", str(bundle), *options]  # fmt: skip
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+    try:
+        up = Up(process, log)
+        wait_for(lambda: "dashboard: " in up.output or process.poll() is not None, 90, f"it starts; see {log}")
+        assert process.poll() is None, up.output
+        yield up
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(30)
+
+
+def _stop(up: Up) -> None:
+    """Ctrl-C, twice, as an impatient person presses it."""
+    started = time.monotonic()
+    os.killpg(up.process.pid, signal.SIGINT)
+    time.sleep(0.3)  # the second Ctrl-C must come while it is stopping
+    if up.process.poll() is None:
+        os.killpg(up.process.pid, signal.SIGINT)
+    assert up.process.wait(20) == 0, up.output
+    assert time.monotonic() - started < 10
+
+
+def _left(folder: Path) -> list[str]:
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = " ".join(process.info["cmdline"] or [])
+        if str(folder) in words and process.pid != os.getpid() and "pytest" not in words:
+            found.append(words)
+    return found
+
+
+def _status(data: Path) -> dict[str, object]:
+    command = [sys.executable, "-m", "crosswind", "status", "--data-dir", str(data), "--json"]
+    found: dict[str, object] = json.loads(subprocess.run(command, capture_output=True, check=False).stdout)
+    return found
+
+
+def test_up_alerts_stops_and_goes_on(tmp_path: Path, tiny_bundle: Path) -> None:
+    feed = tmp_path / "feed.jsonl"
+    _write_feed(feed)
+    with _up(tmp_path, tiny_bundle, "--feed", str(feed), "--speed", "4000") as up:
+        wait_for(lambda: "\nALERT " in up.output, 90, "an alert on a line of its own")
+        wait_for(lambda: "the feed has ended" in up.output, 60, "the feed ends")
+        running = json.loads((tmp_path / "data" / "up.json").read_text())
+        engine = create_engine(make_url(running["database_url"]).set(drivername="postgresql+psycopg"))
+
+        def stored() -> int:
+            with engine.connect() as connection:
+                return int(connection.execute(text("SELECT count(*) FROM article")).scalar_one())
+
+        wait_for(lambda: stored() == ARTICLES, 60, "every article is stored")
+        engine.dispose()
+        assert httpx.get(up.address() + "api/v1/incidents").status_code == 200
+        status = _status(tmp_path / "data")
+        assert status["ok"], status
+        _stop(up)
+    assert _left(tmp_path / "data") == []
+    with _up(tmp_path, tiny_bundle, "--no-feed") as up:
+        status = _status(tmp_path / "data")
+        assert status["database"]["articles"] == ARTICLES  # type: ignore[index]
+        _stop(up)
+    assert _left(tmp_path / "data") == []
+
+
+def test_a_killed_worker_is_started_again_and_nothing_is_lost(tmp_path: Path, tiny_bundle: Path) -> None:
+    feed = tmp_path / "feed.jsonl"
+    _write_feed(feed)
+    with _up(tmp_path, tiny_bundle, "--feed", str(feed), "--speed", "6000") as up:
+        worker = next(child for child in psutil.Process(up.process.pid).children() if "worker" in child.cmdline())
+        worker.kill()
+        wait_for(lambda: "was started again" in up.output, 30, "the worker is started again")
+        wait_for(lambda: _status(tmp_path / "data").get("database", {}).get("articles") == ARTICLES, 90, "all stored")  # type: ignore[attr-defined]
+        _stop(up)
+    assert _left(tmp_path / "data") == []
+
+
+def test_a_second_up_on_one_folder_is_refused(tmp_path: Path, tiny_bundle: Path) -> None:
+    with _up(tmp_path, tiny_bundle, "--no-feed") as up:
+        command = [sys.executable, "-m", "crosswind", "up", "--data-dir", str(tmp_path / "data"), "--no-feed",
+                   "--model", str(tiny_bundle)]  # fmt: skip
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (second.returncode, second.stderr.count("\n")) == (7, 1)
+        assert str(up.process.pid) in second.stderr
+        _stop(up)
