@@ -11,6 +11,7 @@ from prometheus_client import generate_latest
 from crosswind.errors import SettingsError
 from crosswind.export.bundle import resolve
 from crosswind.settings import Settings
+from crosswind.stream.adapters.alert_loop import add_alert_task
 from crosswind.stream.adapters.kafka.topics import ensure_topics
 from crosswind.stream.adapters.language import LinguaDetector
 from crosswind.stream.adapters.metrics import Metrics
@@ -68,6 +69,7 @@ def build_worker(settings: Settings, checkpoint: Checkpoint = lambda name: None)
     _log.info("model loaded", model=scorer.version, provider=scorer.provider)
     parts = Parts(settings, scorer, LinguaDetector(), PostgresTrendStore(engine), metrics, checkpoint)
     app = build_app(parts, bootstrap)
+    add_alert_task(app, parts, engine)
     _serve_health(app, parts)
     return Worker(app, parts)
 

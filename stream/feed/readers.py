@@ -44,8 +44,9 @@ def count_rows(path: Path) -> int | None:
 
 def open_binary(path: Path) -> BinaryIO:
     """The file's bytes, unpacked where it is a .gz."""
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    return io.BufferedReader(opened)  # type: ignore[type-var]
+    if path.suffix == ".gz":
+        return io.BufferedReader(gzip.GzipFile(path, "rb"))
+    return path.open("rb")
 
 
 def read_jsonl(path: Path) -> Iterator[AnyRow]:
@@ -158,7 +159,7 @@ def _kind(path: Path) -> str:
 def _reader(path: Path) -> Callable[[Path], Iterator[AnyRow]]:
     kind = _kind(path)
     if kind not in _READERS or (kind == ".parquet" and path.suffix == ".gz"):
-        raise DataError(f"{path} is of an unknown kind; expected .jsonl, .csv (each may be .gz) or .parquet, or 'sample'")
+        raise DataError(f"{path}: unknown kind; expected .jsonl or .csv (each may be .gz), .parquet, or 'sample'")
     return _READERS[kind]
 
 

@@ -33,7 +33,7 @@ class Language(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     share: float
     utc: list[float]
     sources: list[str]
-    weekend: list[int] = [5, 6]
+    weekend: tuple[int, ...] = (5, 6)
 
 
 class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -135,7 +135,7 @@ class _Dice:
 
     def __init__(self, *seed: object) -> None:
         digest = hashlib.sha256(repr(seed).encode()).digest()
-        self._rng = random.Random(int.from_bytes(digest[:8], "big"))  # noqa: S311 - it draws headlines, not keys
+        self._rng = random.Random(int.from_bytes(digest[:8], "big"))  # it draws headlines, not keys
 
     def chance(self, share: float) -> bool:
         return self._rng.random() < share

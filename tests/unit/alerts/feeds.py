@@ -15,6 +15,8 @@ from crosswind.stream.domain.watch import Watch
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 HOURS = 48
+SILENCE = timedelta(hours=3)
+"""Before the feed begins; the engine, too, sees minutes before the first article."""
 TOPICS = ("earnings", "deals", "capital", "credit", "macro", "rates", "policy", "legal", "markets", "commodities",
           "crypto", "business", "people", "incidents", "other")  # fmt: skip
 LANGS = ("en", "zh", "ja", "ko", "de", "fr", "es", "pt", "ru", "ar", "hi", "id")
@@ -114,14 +116,15 @@ def sample_like(seed: int) -> Feed:
 
 def histories(items: Iterable[Item], hours: int = HOURS) -> dict[Series, History]:
     """The closed buckets of every series of some articles, over `hours` from `START`."""
-    minutes = hours * 60
+    begin = START - SILENCE
+    minutes = hours * 60 + SILENCE // MINUTE
     negative: dict[Series, np.ndarray] = defaultdict(lambda: np.zeros(minutes, np.int64))
     articles: dict[Series, np.ndarray] = defaultdict(lambda: np.zeros(minutes, np.int64))
     mentions: dict[Series, list[Mention]] = defaultdict(list)
     run = np.zeros(minutes, np.int64)
     for item in items:
         mention = item.mention
-        minute = (mention.minute - START) // MINUTE
+        minute = (mention.minute - begin) // MINUTE
         if not 0 <= minute < minutes:
             continue
         run[minute] += 1
@@ -131,7 +134,7 @@ def histories(items: Iterable[Item], hours: int = HOURS) -> dict[Series, History
             negative[one][minute] += item.negative
             if item.negative:
                 mentions[one].append(mention)
-    return {one: History.of(START, negative[one], articles[one], run, mentions[one]) for one in articles}
+    return {one: History.of(begin, negative[one], articles[one], run, mentions[one]) for one in articles}
 
 
 def transitions(items: Sequence[Item], rule: Rule | None = None, policy: Policy | None = None) -> list[Transition]:

@@ -1,0 +1,196 @@
+"""REST and streams under /api/v1, on the same server as the pages. Errors are RFC 9457 problems."""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
+
+import asyncio
+from fastapi import APIRouter, FastAPI, Header, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from crosswind.dashboard.content import span_for
+from crosswind.dashboard.pulse import BEAT, Pulse
+from crosswind.dashboard.queries import Article, Incident, Reader, Status, Transition, Wanted
+from crosswind.dashboard.series import Span
+from crosswind.dashboard.view import View
+from crosswind.errors import DatabaseError, DataError
+
+MAX_LIMIT = 200
+Range = Literal["1h", "6h", "24h", "48h", "all"]
+Words = Annotated[list[str], Query(max_length=50, description="repeat for more than one; none: all")]
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+
+
+@dataclass(frozen=True, slots=True)
+class TrendOut:
+    """One topic's columns; `share` is null where too few articles came to tell."""
+
+    topic: str
+    articles: list[int]
+    negative: list[int]
+    positive: list[int]
+    share: list[float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrendsOut:
+    """Trends over a span: one entry per bin in each column, the bins' starts in `times`."""
+
+    start: datetime
+    end: datetime
+    step_seconds: int
+    times: list[datetime]
+    trends: list[TrendOut]
+
+
+@dataclass(frozen=True, slots=True)
+class ArticlesOut:
+    """A page of articles, newest first; pass `next` as `before` for the older ones."""
+
+    articles: list[Article]
+    next: str | None
+
+
+def add_api(server: FastAPI, reader: Reader, pulse: Pulse) -> None:
+    """Adds the routes and the error handlers. Before Dash adds its catch-all, which would swallow them."""
+    router = APIRouter(prefix="/api/v1")
+    _add_reads(router, reader)
+    _add_incidents(router, reader)
+    _add_streams(router, reader, pulse)
+    server.include_router(router)
+    _add_problems(server)
+
+    @server.api_route("/api/{path:path}", include_in_schema=False, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+    def unknown(path: str) -> None:
+        raise HTTPException(404, "there is no such resource; see /openapi.json")
+
+
+def _add_reads(router: APIRouter, reader: Reader) -> None:
+    @router.get("/status", summary="How fresh the data is")
+    def status() -> Status:
+        return reader.status()
+
+    @router.get("/trends", summary="Articles and negative share per topic, in bins of event time")
+    def trends(range: Range = "48h", topic: Words = [], lang: Words = []) -> TrendsOut:  # noqa: B006 - read only
+        span = span_for(View(range=range), reader.status())
+        if span is None:
+            return TrendsOut(_EARLIEST, _EARLIEST, 0, [], [])
+        found = reader.trends(span, topics=topic, langs=lang)
+        return _trends_out(span, [TrendOut(**_columns(found[name])) for name in sorted(found)])
+
+    @router.get("/articles", summary="Articles, newest first")
+    def articles(
+        topic: Words = [],  # noqa: B006
+        lang: Words = [],  # noqa: B006
+        sentiment: Literal["negative", "neutral", "positive"] | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        before: Annotated[str, Query(max_length=400, description="a page's `next`")] = "",
+        limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 25,
+    ) -> ArticlesOut:
+        wanted = Wanted(tuple(topic), tuple(lang), sentiment or "", _aware(start), _aware(end), before)
+        page = reader.articles(wanted, limit)
+        return ArticlesOut(page.articles, page.next)
+
+
+def _add_incidents(router: APIRouter, reader: Reader) -> None:
+    @router.get("/incidents", summary="Surges of bad news that were open at some time of the span, newest first")
+    def incidents(
+        topic: Words = [],  # noqa: B006
+        lang: Words = [],  # noqa: B006
+        start: datetime | None = None,
+        end: datetime | None = None,
+    ) -> list[Incident]:
+        return reader.incidents(_aware(start) or _EARLIEST, _aware(end) or _LATEST, topics=topic, langs=lang)
+
+
+def _add_streams(router: APIRouter, reader: Reader, pulse: Pulse) -> None:
+    @router.get("/live", summary="Server-sent `pulse` events: something changed, read again", include_in_schema=False)
+    async def live() -> StreamingResponse:
+        return StreamingResponse(pulse.events(), media_type="text/event-stream", headers=_HEADERS)
+
+    @router.get("/alerts/stream", summary="Server-sent alerts; resumes after Last-Event-ID")
+    async def alerts(
+        last_event_id: Annotated[str | None, Header(max_length=20)] = None,
+        after: Annotated[int | None, Query(ge=0, le=2**62, description="as Last-Event-ID; 0: from the first")] = None,
+    ) -> StreamingResponse:
+        seq = await asyncio.to_thread(_start_of, reader, last_event_id, after)
+        return StreamingResponse(_alert_events(reader, pulse, seq), media_type="text/event-stream", headers=_HEADERS)
+
+
+def _start_of(reader: Reader, last_event_id: str | None, after: int | None) -> int:
+    """Where a stream begins: after the last event that the client has, else with the next new one."""
+    if last_event_id is not None:
+        if not (last_event_id.isascii() and last_event_id.isdigit()) or int(last_event_id) > 2**62:
+            raise HTTPException(400, "Last-Event-ID must be an event's id: a whole number")
+        return int(last_event_id)
+    return reader.last_seq() if after is None else after
+
+
+async def _alert_events(reader: Reader, pulse: Pulse, seq: int) -> AsyncIterator[str]:
+    yield ": connected\n\n"
+    while True:
+        changed = pulse.changed
+        try:
+            found = await asyncio.to_thread(reader.transitions_after, seq)
+        except DatabaseError:  # the stream outlives a database restart; the client misses nothing
+            found = []
+        for transition in found:
+            seq = transition.seq
+            yield _event(transition)
+        if not found and not await pulse.wait(changed, BEAT):
+            yield ": still here\n\n"
+
+
+def _event(transition: Transition) -> str:
+    body = {**asdict(transition), "at": transition.at.isoformat()}
+    return f"id: {transition.seq}\nevent: alert\ndata: {json.dumps(body, ensure_ascii=False)}\n\n"
+
+
+def _add_problems(server: FastAPI) -> None:
+    @server.exception_handler(StarletteHTTPException)
+    async def refused(request: Request, error: StarletteHTTPException) -> JSONResponse:
+        return problem(error.status_code, str(error.detail))
+
+    @server.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        found = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()]
+        return problem(422, "; ".join(found))
+
+    @server.exception_handler(DataError)
+    async def unusable(request: Request, error: DataError) -> JSONResponse:
+        return problem(400, str(error))
+
+    @server.exception_handler(DatabaseError)
+    async def unavailable(request: Request, error: DatabaseError) -> JSONResponse:
+        return problem(503, str(error))
+
+
+def problem(status: int, detail: str) -> JSONResponse:
+    """An RFC 9457 answer."""
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    return JSONResponse(body, status, media_type="application/problem+json")
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    """A time from a query; without a zone it is UTC, and it is kept to years that every zone can show."""
+    if moment is None:
+        return None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if not timedelta(0) <= aware - _EARLIEST <= _LATEST - _EARLIEST:
+        raise HTTPException(422, "times must lie between the years 1970 and 9000")
+    return aware
+
+
+def _columns(trend: Any) -> dict[str, Any]:
+    return {name: getattr(trend, name) for name in TrendOut.__dataclass_fields__}
+
+
+def _trends_out(span: Span, trends: list[TrendOut]) -> TrendsOut:
+    return TrendsOut(span.start, span.end, int(span.step.total_seconds()), list(span.times), trends)

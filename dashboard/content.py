@@ -1,0 +1,115 @@
+"""What each page needs from the database, fetched in one go and turned into figures. No dash here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from crosswind.dashboard.figures import Band, heat_figure, trend_figure
+from crosswind.dashboard.queries import ArticlePage, Incident, Reader, Status, Wanted
+from crosswind.dashboard.series import Span, Trend, gaps, span_of
+from crosswind.dashboard.view import RANGES, View
+from crosswind.errors import DataError
+from crosswind.models.taxonomy import TOPICS
+from crosswind.stream.domain.bucket import ALL
+
+MAX_LANGS = 20
+"""Columns of the heat map; the rarest languages are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything behind the overview's charts.
+
+    Attributes:
+        trends: topic -> trend; a topic without articles is absent.
+        incidents: alerts of the span that fired, newest first.
+        langs: languages of the span, the most frequent first.
+    """
+
+    span: Span
+    trends: dict[str, Trend]
+    incidents: list[Incident]
+    gaps: tuple[tuple[datetime, datetime], ...]
+    langs: list[str]
+    counts: dict[tuple[str, str], tuple[int, int]]
+
+    @property
+    def articles(self) -> int:
+        """Articles in the span, over what the filters leave."""
+        return sum(trend.total for trend in self.trends.values())
+
+    @property
+    def negative(self) -> int:
+        """Negative articles in the span."""
+        return sum(sum(trend.negative) for trend in self.trends.values())
+
+    @property
+    def movers(self) -> list[Trend]:
+        """The four topics whose share moved most against the whole range, by at least five points."""
+        moved = [trend for trend in self.trends.values() if trend.change is not None and abs(trend.change) >= 0.05]
+        return sorted(moved, key=lambda trend: (-abs(trend.change or 0.0), trend.topic))[:4]
+
+    def bands(self, topic: str) -> list[Band]:
+        """The alerts on one topic's chart, those over all topics included."""
+        return [band_of(i, topic, self.span) for i in self.incidents if i.topic in (topic, ALL)]
+
+    def figure(self, topic: str, view: View, *, tall: bool = False) -> dict[str, Any]:
+        """One topic's chart."""
+        revision = f"{view.range} {topic}"
+        return trend_figure(
+            self.trends.get(topic), self.span, bands=self.bands(topic), gaps=self.gaps, revision=revision, tall=tall
+        )
+
+    def heat(self) -> dict[str, Any]:
+        """The heat map of languages."""
+        topics = [topic for topic in TOPICS if topic in self.trends]
+        return heat_figure(topics, self.langs[:MAX_LANGS], self.counts)
+
+
+def band_of(incident: Incident, topic: str, span: Span) -> Band:
+    """An incident as a band from its start to its end; an open one reaches to the span's end."""
+    label = f"⚠ {incident.severity} alert: {incident.observed} negative, {incident.expected:.1f} expected"
+    return Band(topic, incident.started_at, incident.resolved_at or span.end, label)
+
+
+def span_for(view: View, status: Status) -> Span | None:
+    """The span of event time that a view shows; None while there is nothing."""
+    if status.now is None:
+        return None
+    return span_of(RANGES[view.range], status.now, status.earliest or status.now)
+
+
+def overview(reader: Reader, view: View, status: Status, topics: Sequence[str] = ()) -> Overview | None:
+    """What the overview shows; None while the database is empty. Blocks."""
+    span = span_for(view, status)
+    if span is None:
+        return None
+    topics = topics or view.topics
+    incidents = reader.incidents(span.start, span.end, topics=topics, langs=view.langs)
+    cells = reader.cells(span.start, span.end)
+    langs: dict[str, int] = {}
+    for cell in cells:
+        langs[cell.lang] = langs.get(cell.lang, 0) + cell.articles
+    return Overview(
+        span=span,
+        trends=reader.trends(span, topics=topics, langs=view.langs),
+        incidents=[incident for incident in incidents if incident.fired_at],
+        gaps=gaps(span, reader.totals(span)),
+        langs=sorted(langs, key=lambda lang: (-langs[lang], lang)),
+        counts={(cell.topic, cell.lang): (cell.articles, cell.negative) for cell in cells},
+    )
+
+
+def articles(reader: Reader, view: View, status: Status, topics: Sequence[str] = ()) -> ArticlePage:
+    """The list of articles of a view: those of its pick, else the newest of its range. Blocks."""
+    span = span_for(view, status)
+    if span is None:
+        return ArticlePage([], None)
+    chosen = (view.pick.topic,) if view.pick else tuple(topics) or view.topics
+    start, end = (view.pick.start, view.pick.end) if view.pick else (span.start, span.end)
+    wanted = Wanted(chosen, view.langs, view.sentiment, start, end, view.before)
+    try:
+        return reader.articles(wanted)
+    except DataError:  # a link with a broken cursor starts again at the newest
+        return reader.articles(Wanted(chosen, view.langs, view.sentiment, start, end))

@@ -1,0 +1,190 @@
+"""Plotly figures as plain dictionaries. Pure: no dash, no sqlalchemy, no clock.
+
+Plain, since building `graph_objects` for fifteen cards costs more than the queries behind them; tests read each back
+with `go.Figure`, which validates it. Colours are Okabe and Ito's, told apart by colour-blind readers, and no meaning
+hangs on colour alone: bands are hatched and labelled, missing data is dotted and labelled. Text and grid colours are
+set by the style sheet, so that they follow the reader's light or dark preference.
+
+Plotly reads a pseudo-HTML in every text. Whatever comes from data goes through `escape` first.
+"""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from crosswind.dashboard.series import Span, Trend
+from crosswind.dashboard.view import stamp
+
+NEGATIVE: Final = "#D55E00"
+VOLUME: Final = "#7FA7C9"
+BAND: Final = "rgba(230,159,0,0.20)"
+BAND_EDGE: Final = "#E69F00"
+SILENT: Final = "rgba(128,128,128,0.14)"
+HEAT: Final = [[0.0, "#F2E9DC"], [0.35, "#F0B27A"], [0.7, "#D55E00"], [1.0, "#7A2E00"]]
+
+Figure = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A stretch of a chart that an alert covers.
+
+    Attributes:
+        end: aware, UTC; the span's end while the incident is open.
+        label: what the hover says, not yet escaped.
+    """
+
+    topic: str
+    start: datetime
+    end: datetime
+    label: str
+
+
+def escape(text: str, limit: int = 120) -> str:
+    """Text from data, harmless in Plotly's pseudo-HTML; bidi controls and other controls are taken out.
+
+    >>> escape("<b>Bank</b>")
+    '&lt;b&gt;Bank&lt;/b&gt;'
+    """
+    visible = "".join(char for char in text if char.isprintable())
+    return html.escape(visible[:limit])
+
+
+def trend_figure(
+    trend: Trend | None, span: Span, *, bands: Sequence[Band], gaps: Sequence[tuple[datetime, datetime]], revision: str,
+    tall: bool = False,
+) -> Figure:
+    """Negative share above volume for one topic.
+
+    Args:
+        trend: None: no article of this topic in the span.
+        bands: alerts of this topic.
+        gaps: stretches in which the whole feed was silent.
+        revision: while it stays the same, the reader's zoom is kept.
+        tall: the drill-down's size instead of a card's.
+    """
+    data = _traces(trend, span) if trend else []
+    data += _band_strip(bands, span)
+    return {"data": data, "layout": _layout(span, bands, gaps, revision, tall)}
+
+
+def _traces(trend: Trend, span: Span) -> list[Figure]:
+    starts, step = [_plain(at) for at in span.times], span.step.total_seconds() * 1000
+    middles = [_plain(at + span.step / 2) for at in span.times]
+    keys = [[stamp(at), stamp(at + span.step)] for at in span.times]
+    other = [total - bad for total, bad in zip(trend.articles, trend.negative, strict=True)]
+    bars = {"type": "bar", "x": starts, "yaxis": "y2", "offset": 0, "width": step, "customdata": keys}
+    line = {
+        "type": "scatter", "mode": "lines", "name": "negative share", "x": middles, "y": list(trend.share),
+        "customdata": keys, "connectgaps": False, "fill": "tozeroy", "fillcolor": "rgba(213,94,0,0.10)",
+        "line": {"color": NEGATIVE, "width": 2, "shape": "linear"}, "hovertemplate": "%{y:.0%} negative<extra></extra>",
+    }  # fmt: skip
+    return [
+        line,
+        {**bars, "name": "negative articles", "y": list(trend.negative), "marker": {"color": NEGATIVE},
+         "hovertemplate": "%{y} negative articles<extra></extra>"},
+        {**bars, "name": "other articles", "y": other, "marker": {"color": VOLUME},
+         "hovertemplate": "%{y} other articles<extra></extra>"},
+    ]  # fmt: skip
+
+
+def _band_strip(bands: Sequence[Band], span: Span) -> list[Figure]:
+    """A hatched strip along the top: it can be hovered and clicked, which Plotly's shapes cannot."""
+    shown = [(band, max(band.start, span.start), min(band.end, span.end)) for band in bands]
+    shown = [(band, start, end) for band, start, end in shown if start < end]
+    if not shown:
+        return []
+    return [
+        {
+            "type": "bar", "name": "alert", "yaxis": "y3", "offset": 0, "y": [1] * len(shown),
+            "x": [_plain(start) for _, start, _ in shown],
+            "width": [max((end - start).total_seconds(), span.step.total_seconds()) * 1000 for _, start, end in shown],
+            "customdata": [[stamp(start), stamp(end)] for _, start, end in shown],
+            "text": [escape(band.label) for band, _, _ in shown], "textposition": "none",
+            "hovertemplate": "%{text}<extra></extra>",
+            "marker": {"color": BAND_EDGE, "line": {"color": NEGATIVE, "width": 1},
+                       "pattern": {"shape": "/", "fgcolor": "#3B2200", "size": 5, "solidity": 0.35}},
+        }
+    ]  # fmt: skip
+
+
+def _layout(
+    span: Span, bands: Sequence[Band], gaps: Sequence[tuple[datetime, datetime]], revision: str, tall: bool
+) -> Figure:
+    axis = {"fixedrange": True, "zeroline": False, "ticks": "", "automargin": False}
+    return {
+        "uirevision": revision,
+        "height": 360 if tall else 190,
+        "margin": {"l": 38, "r": 8, "t": 4, "b": 24},
+        "barmode": "stack", "bargap": 0, "hovermode": "x", "dragmode": "zoom", "showlegend": False,
+        "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, sans-serif", "size": 11},
+        "hoverlabel": {"align": "left", "namelength": 0},
+        "xaxis": {"type": "date", "range": [_plain(span.start), _plain(span.end)], "nticks": 9 if tall else 4,
+                  "showgrid": False, "zeroline": False, "anchor": "y2", "hoverformat": "%d %b %H:%M UTC",
+                  "tickformatstops": [{"dtickrange": [None, 86399999], "value": "%H:%M\n%d %b"},
+                                      {"dtickrange": [86400000, None], "value": "%d %b\n%Y"}]},
+        "yaxis": {**axis, "domain": [0.40, 0.92], "range": [0, 1.02], "tickformat": ".0%", "tickvals": [0, 0.5, 1]},
+        "yaxis2": {**axis, "domain": [0.0, 0.30], "rangemode": "tozero", "nticks": 3, "tickformat": "d"},
+        "yaxis3": {**axis, "domain": [0.94, 1.0], "range": [0, 1], "visible": False},
+        "shapes": [*(_rectangle(b.start, b.end, BAND, "solid") for b in bands),
+                   *(_rectangle(start, end, SILENT, "dot") for start, end in gaps)],
+        "annotations": [_note(start, end, "no data") for start, end in gaps],
+    }  # fmt: skip
+
+
+def _rectangle(start: datetime, end: datetime, color: str, dash: str) -> Figure:
+    edge = {"width": 1, "dash": dash, "color": BAND_EDGE if dash == "solid" else "#888"}
+    return {
+        "type": "rect", "layer": "below", "xref": "x", "yref": "paper", "y0": 0, "y1": 0.93,
+        "x0": _plain(start), "x1": _plain(end), "fillcolor": color, "line": edge,
+    }  # fmt: skip
+
+
+def _note(start: datetime, end: datetime, text: str) -> Figure:
+    return {
+        "x": _plain(start + (end - start) / 2), "xref": "x", "y": 0.66, "yref": "paper", "text": text,
+        "showarrow": False, "textangle": -90, "font": {"size": 10},
+    }  # fmt: skip
+
+
+def heat_figure(topics: Sequence[str], langs: Sequence[str], counts: dict[tuple[str, str], tuple[int, int]]) -> Figure:
+    """Negative share by topic (rows, top down) and language (columns); cells with too few articles stay empty.
+
+    Args:
+        counts: (topic, lang) -> (articles, negative).
+    """
+    shares = [[_share(counts.get((topic, lang))) for lang in langs] for topic in topics]
+    hover = [
+        ["{} · {}: {} of {} negative".format(escape(topic), escape(lang), *counts.get((topic, lang), (0, 0))[::-1])
+         for lang in langs]
+        for topic in topics
+    ]  # fmt: skip
+    return {
+        "data": [{
+            "type": "heatmap", "x": [escape(lang) for lang in langs], "y": [escape(topic) for topic in topics],
+            "z": shares, "text": [["" if s is None else f"{s:.0%}" for s in row] for row in shares],
+            "customdata": hover, "texttemplate": "%{text}", "hovertemplate": "%{customdata}<extra></extra>",
+            "zmin": 0, "zmax": 1, "xgap": 2, "ygap": 2, "colorscale": HEAT, "showscale": False,
+            "textfont": {"size": 10},
+        }],
+        "layout": {
+            "height": 60 + 24 * max(1, len(topics)), "margin": {"l": 84, "r": 4, "t": 22, "b": 4},
+            "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
+            "font": {"family": "system-ui, sans-serif", "size": 11},
+            "xaxis": {"side": "top", "fixedrange": True, "showgrid": False, "type": "category", "ticks": ""},
+            "yaxis": {"autorange": "reversed", "fixedrange": True, "showgrid": False, "type": "category", "ticks": ""},
+        },
+    }  # fmt: skip
+
+
+def _share(found: tuple[int, int] | None) -> float | None:
+    """A cell's share; below three articles it would be noise painted in a strong colour."""
+    return round(found[1] / found[0], 4) if found and found[0] >= 3 else None
+
+
+def _plain(moment: datetime) -> str:
+    """UTC without a zone: Plotly would shift a zoned time into the reader's own."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds")

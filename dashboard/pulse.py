@@ -1,0 +1,70 @@
+"""Tells open pages that something changed: one look at the database per second, however many readers there are."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import structlog
+
+from crosswind.errors import DatabaseError
+
+LOOK: Final = 1.0
+"""Seconds between looks at the database."""
+
+BEAT: Final = 15.0
+"""Seconds after which a silent stream sends something: proxies and browsers close what they think is dead."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Pulse:
+    """The newest version of what is stored, and a way to wait for the next one.
+
+    Args:
+        version: blocking; a word that changes whenever the data does. DatabaseError: not known now.
+    """
+
+    def __init__(self, version: Callable[[], str]) -> None:
+        self._read = version
+        self._version = ""
+        self._changed = asyncio.Event()
+
+    @property
+    def changed(self) -> asyncio.Event:
+        """Set at the next change. Take it before reading, wait for it after: no change is missed in between."""
+        return self._changed
+
+    async def run(self) -> None:
+        """Looks again and again until it is cancelled."""
+        well = True
+        while True:
+            try:
+                found = await asyncio.to_thread(self._read)
+                well = True
+            except DatabaseError as error:
+                if well:  # once per outage, not once per second
+                    _log.warning("cannot see whether there is news", error=str(error))
+                found, well = self._version, False
+            if found != self._version:
+                self._version = found
+                self._changed.set()
+                self._changed = asyncio.Event()
+            await asyncio.sleep(LOOK)
+
+    async def events(self, beat: float = BEAT) -> AsyncIterator[str]:
+        """Server-sent events: `pulse` at once and with every change; also every `beat` seconds, for the clocks."""
+        count = 0
+        while True:
+            changed = self._changed
+            count += 1
+            yield f"event: pulse\ndata: {json.dumps({'version': self._version, 'count': count})}\n\n"
+            await self.wait(changed, beat)
+
+    async def wait(self, changed: asyncio.Event, seconds: float = BEAT) -> bool:
+        """True as soon as the data changed, False after that many seconds without a change."""
+        try:
+            await asyncio.wait_for(changed.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
