@@ -1,5 +1,6 @@
 """REST and streams under /api/v1, on the same server as the pages. Errors are RFC 9457 problems."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
@@ -7,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-import asyncio
 from fastapi import APIRouter, FastAPI, Header, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse

@@ -18,6 +18,12 @@ SIGNS = {"negative": "▼", "neutral": "■", "positive": "▲"}
 """A sign beside each sentiment, for readers who do not see its colour."""
 
 
+def labelled(component: Any, label: str) -> Any:
+    """The component with an `aria-label`, which is no Python name and so no keyword argument."""
+    setattr(component, "aria-label", label)
+    return component
+
+
 def when(moment: datetime | None) -> Any:
     """An event time in UTC, with its machine-readable form."""
     if moment is None:
@@ -95,7 +101,7 @@ def _pager(page: ArticlePage, view: View, path: str) -> Any:
         links.append(dcc.Link("« Newest", href=path + _with(view, before="").to_query(), className="button"))
     if page.next:
         links.append(dcc.Link("Older ›", href=path + _with(view, before=page.next).to_query(), className="button"))
-    return html.Nav(links, className="pager", **{"aria-label": "Pages of articles"})
+    return labelled(html.Nav(links, className="pager"), "Pages of articles")
 
 
 def _with(view: View, **changes: Any) -> View:
@@ -224,3 +230,36 @@ def pick_note(view: View, path: str) -> Any:
         return None
     what = [html.B(view.pick.topic), " from ", when(view.pick.start), " to ", when(view.pick.end), " UTC "]
     return html.P([*what, dcc.Link("✕ show all", href=path + view.picked(None).to_query())], className="chip")
+
+
+def key_figures(
+    articles: int, negative: int, incidents: Sequence[Incident], langs: Sequence[str], query: str
+) -> list[Any]:
+    """The four figures above the charts; `query` is what the link to all alerts takes along."""
+    still_open = sum(incident.state == "firing" for incident in incidents)
+    share = negative / articles if articles else None
+    shown = [
+        ("Articles", f"{articles:,}", "in this range"),
+        ("Negative share", per_cent(share), f"{negative:,} negative articles"),
+        ("Alerts", f"{len(incidents):,}", f"{still_open} open now"),
+        ("Languages", f"{len(langs):,}", ", ".join(langs[:6]) + (" …" if len(langs) > 6 else "")),
+    ]
+    return [
+        html.Div([html.Span(name, className="label"), html.Strong(value), html.Span(html.Bdi(note), className="quiet"),
+                  dcc.Link("All alerts ›", href="/alerts" + query, className="more") if name == "Alerts" else None],
+                 className="kpi")
+        for name, value, note in shown
+    ]  # fmt: skip
+
+
+def mover_list(movers: Sequence[Trend], view: View) -> list[Any]:
+    """The topics that moved most, each a link to its own page."""
+    if not movers:
+        return []
+    found: list[Any] = [html.Span("Moving now", className="label")]
+    for trend in movers:
+        change = trend.change or 0.0
+        sign, kind = ("▲ +", "worse") if change > 0 else ("▼ −", "better")
+        moved = html.Span(f" {sign}{abs(change) * 100:.0f} pts", className=kind)
+        found.append(dcc.Link([html.B(trend.topic), moved], href=series_href(view, trend.topic), className="mover"))
+    return found

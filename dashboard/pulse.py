@@ -23,10 +23,11 @@ class Pulse:
 
     Args:
         version: blocking; a word that changes whenever the data does. DatabaseError: not known now.
+        look: seconds between looks.
     """
 
-    def __init__(self, version: Callable[[], str]) -> None:
-        self._read = version
+    def __init__(self, version: Callable[[], str], look: float = LOOK) -> None:
+        self._read, self._look = version, look
         self._version = ""
         self._changed = asyncio.Event()
 
@@ -50,7 +51,7 @@ class Pulse:
                 self._version = found
                 self._changed.set()
                 self._changed = asyncio.Event()
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(self._look)
 
     async def events(self, beat: float = BEAT) -> AsyncIterator[str]:
         """Server-sent events: `pulse` at once and with every change; also every `beat` seconds, for the clocks."""

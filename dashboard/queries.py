@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, Row, Select, and_, func, literal, or_, select, tuple_
+from sqlalchemy import Engine, and_, func, literal, or_, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
 from crosswind.dashboard.series import Span, Trend, trend_of
@@ -170,7 +170,8 @@ class Reader:
             func.extract("epoch", func.clock_timestamp() - func.max(WatermarkRow.moved_at)).label("quiet"),
         ).where(WatermarkRow.run == self._run)
         evaluated = select(EngineRow.evaluated_to).where(EngineRow.run == self._run)
-        last, first, mark, engine = (self._rows(query) for query in (newest, earliest, watermark, evaluated))
+        last, first = self._rows(newest), self._rows(earliest)
+        mark, engine = self._rows(watermark), self._rows(evaluated)
         published, model = tuple(last[0]) if last else (None, None)
         quiet = None if mark[0].quiet is None else max(0.0, float(mark[0].quiet))
         to = engine[0][0] if engine else None
@@ -206,11 +207,10 @@ class Reader:
 
     def cells(self, start: datetime, end: datetime) -> list[Cell]:
         """Articles per topic and language, the most frequent languages first."""
-        query = select(
-            BucketRow.topic, BucketRow.lang, func.sum(BucketRow.articles), func.sum(BucketRow.negative)
-        ).where(self._bucket_span(start, end))
+        counts = func.sum(BucketRow.articles), func.sum(BucketRow.negative)
+        query: Any = select(BucketRow.topic, BucketRow.lang, *counts).where(self._bucket_span(start, end))
         rows = self._rows(query.group_by(BucketRow.topic, BucketRow.lang))
-        cells = [Cell(topic, lang, int(articles), int(negative)) for topic, lang, articles, negative in rows]
+        cells = [Cell(row[0], row[1], int(row[2]), int(row[3])) for row in rows]
         return sorted(cells, key=lambda cell: (-cell.articles, cell.topic, cell.lang))
 
     def articles(self, wanted: Wanted, limit: int = PAGE) -> ArticlePage:
@@ -270,7 +270,7 @@ class Reader:
     def _titles(self, ids: set[str]) -> dict[str, str]:
         if not ids:
             return {}
-        query = select(ArticleRow.article_id, ArticleRow.title)
+        query: Any = select(ArticleRow.article_id, ArticleRow.title)
         rows = self._rows(query.where(ArticleRow.run == self._run, ArticleRow.article_id.in_(sorted(ids))))
         return {row.article_id: row.title for row in rows}
 
@@ -279,7 +279,7 @@ class Reader:
             BucketRow.run == self._run, BucketRow.entity == ALL, BucketRow.minute >= start, BucketRow.minute < end
         )
 
-    def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
+    def _rows(self, query: Any) -> Sequence[Any]:
         try:
             with self._engine.connect() as connection:
                 return connection.execute(query).all()
@@ -288,7 +288,7 @@ class Reader:
             raise DatabaseError(f"the database did not answer: {cause}; is it running and migrated?") from error
 
 
-def _among(query: Select[Any], column: Any, values: Sequence[str]) -> Select[Any]:
+def _among(query: Any, column: Any, values: Sequence[str]) -> Any:
     return query.where(column.in_(values)) if values else query
 
 

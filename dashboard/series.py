@@ -12,7 +12,7 @@ from typing import Final
 MAX_BINS: Final = 400
 """Points that a trace may have; more cannot be told apart on a card and cost the browser time."""
 
-WINDOW_BINS: Final = 12
+WINDOW_BINS: Final = 8
 """A share is taken over this many bins back from each bin's end."""
 
 MIN_ARTICLES: Final = 3

@@ -37,6 +37,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         data: what shaped the weights: name, licence, rows of each source.
         smoke: sentences with the labels that the model gave when the bundle was made.
         files: name -> SHA-256 of each file but the manifest.
+        vocabulary: rows of the word embedding, 0 where unknown; the tokenizer has no more entries.
     """
 
     format: int
@@ -55,6 +56,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     smoke: tuple[dict[str, str], ...]
     files: dict[str, str]
     command: str
+    vocabulary: int = 0
 
     def head(self, name: str) -> Head:
         """The head of that name.

@@ -1,12 +1,16 @@
 """Temperature scaling per head (Guo et al. 2017) and the threshold below which an answer is `neutral, unsure`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crosswind.errors import DataError
+from crosswind.models.evaluation import Classifier
 from crosswind.models.metrics import f1_from, softmax
+from crosswind.models.network import Manifest, read_manifest, write_manifest
+from crosswind.models.rows import Row
 
 
 def log_loss(logits: NDArray[np.float32], truth: Sequence[int], temperature: float) -> float:
@@ -71,3 +75,31 @@ def fit_threshold(
         scores.append(f1_from(np.bincount(flat, minlength=labels * labels).reshape(labels, labels)))
     best = max(scores, default=0.0)
     return float(max(t for t, s in zip(grid, scores, strict=True) if s >= best - tolerance))
+
+
+def calibrate(folder: Path, rows: Sequence[Row], classify: Classifier) -> Manifest:
+    """Fit the temperature of every head and the unsure threshold of `sentiment`, and write them into a MODEL_DIR.
+
+    Args:
+        folder: the MODEL_DIR; its `crosswind.json` is rewritten.
+        rows: validation rows; a head without labels among them keeps temperature 1.
+        classify: texts to logits per task, of this model.
+
+    Returns:
+        The new manifest.
+    """
+    manifest = read_manifest(folder)
+    logits = classify([row.text for row in rows])
+    for task in manifest.tasks:
+        known = [i for i, row in enumerate(rows) if row.label(task.name) is not None]
+        if not known:
+            continue
+        truth = [task.labels.index(str(rows[i].label(task.name))) for i in known]
+        temperature = fit_temperature(logits[task.name][known], truth)
+        manifest.temperature[task.name] = round(temperature, 4)
+        if task.name == "sentiment" and "neutral" in task.labels:
+            probabilities = softmax(logits[task.name][known], temperature)
+            threshold = fit_threshold(probabilities, truth, task.labels.index("neutral"))
+            manifest.unsure_below[task.name] = round(threshold, 4)
+    write_manifest(folder, manifest)
+    return manifest

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,7 +68,8 @@ def gather(
             parts[part] += rows
     for lang in written.languages(corpus):
         for row in written.training_rows(lang, fillings, seed, corpus):
-            parts["validation" if sources.bucket(row.group, seed, 20) == 0 else "train"].append(row)
+            part: Part = "validation" if sources.bucket(row.group, seed, 20) == 0 else "train"
+            parts[part].append(msgspec.structs.replace(row, weight=written.WEIGHT))
     if langs is not None:
         parts["train"] = [r for r in parts["train"] if r.lang in langs]
         parts["validation"] = [r for r in parts["validation"] if r.lang in langs]

@@ -143,6 +143,11 @@ def save_model(
     tokenizer.save_pretrained(folder)
     heads = {name: tensor.contiguous() for name, tensor in network.heads.state_dict().items()}
     save_file(heads, folder / "heads.safetensors")
+    write_manifest(folder, manifest)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `crosswind.json` of a MODEL_DIR."""
     content = json.dumps(manifest.to_json(), ensure_ascii=False, indent=2)
     (folder / "crosswind.json").write_text(content + "\n", encoding="utf-8")
 

@@ -38,7 +38,11 @@ CHECKPOINT: Final = "checkpoint"
 
 @dataclass(frozen=True)
 class Plan:
-    """The knobs of a run; `out` receives `checkpoint/` while it goes and the MODEL_DIR of the best epoch."""
+    """The knobs of a run; `out` receives the checkpoint while it goes and the MODEL_DIR of the best epoch.
+
+    `minutes` bounds the training time (0: no bound): the learning rate then falls with the clock where that is faster,
+    and the run ends, in the middle of an epoch if need be, with the weights it has. Only runs without it repeat exactly.
+    """
 
     out: Path
     epochs: int = 3
@@ -57,6 +61,7 @@ class Plan:
     seed: int = 0
     checkpoint_seconds: float = 240.0
     patience: int = 3
+    minutes: float = 0.0
     device: str = "cpu"
     half: bool = True
 
@@ -143,6 +148,7 @@ class Trainer:
         self.class_weights = balance(self.train_rows, network, plan)
         self.optimiser = self._optimiser()
         self.step, self.epoch, self.position, self.best, self.bad = 0, 0, 0, -1.0, 0
+        self.spent, self._since = 0.0, time.monotonic()
         self.history: list[dict[str, Any]] = []
         self.per_epoch = math.ceil(len(self._order(0)) / plan.batch)
 
@@ -156,7 +162,8 @@ class Trainer:
             Per epoch: its number, the mean loss, the validation scores, the seconds it took.
         """
         self._resume()
-        while self.epoch < self.plan.epochs and self.bad < self.plan.patience:
+        self._since = time.monotonic() - self.spent
+        while self.epoch < self.plan.epochs and self._progress() < 1 and self.bad < self.plan.patience:
             started = time.monotonic()
             loss = self._epoch(on_step)
             scores = evaluate_rows(self.network, self.check, self.validation_rows, self.plan)
@@ -193,10 +200,12 @@ class Trainer:
                 bar.set_postfix(loss=f"{total / count:.4f}")
             if on_step is not None:
                 on_step(self)
+            if self._progress() >= 1:
+                break
             if time.monotonic() - saved >= plan.checkpoint_seconds:
                 self._save_checkpoint()
                 saved = time.monotonic()
-        return total / max(1, len(bar))
+        return total / max(1, len(todo))
 
     def _step(self, chosen: list[int]) -> float:
         plan, network = self.plan, self.network
@@ -241,13 +250,20 @@ class Trainer:
         loss: Tensor = plan.align_vector * distance + plan.align_kl * divergence
         return loss
 
+    def _progress(self) -> float:
+        """How much of the run lies behind, 0 to 1, by steps or, where a time is set, by the clock if that is ahead."""
+        by_steps = self.step / (self.per_epoch * self.plan.epochs)
+        if not self.plan.minutes:
+            return by_steps
+        self.spent = time.monotonic() - self._since
+        return max(by_steps, self.spent / (60 * self.plan.minutes))
+
     def _pace(self) -> float:
         """Linear warm-up, then a cosine down to a twentieth."""
-        total = self.per_epoch * self.plan.epochs
-        warm = max(1, int(total * self.plan.warm_up))
-        if self.step < warm:
-            return (self.step + 1) / warm
-        return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (self.step - warm) / max(1, total - warm)))
+        done = min(1.0, self._progress() + 1e-3)
+        if done < self.plan.warm_up:
+            return done / self.plan.warm_up
+        return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (done - self.plan.warm_up) / (1 - self.plan.warm_up)))
 
     def _close_epoch(self, loss: float, scores: dict[str, Any], seconds: float) -> None:
         self.epoch, self.position = self.epoch + 1, 0
@@ -268,7 +284,7 @@ class Trainer:
             for key, value in self.optimiser.state.get(parameter, {}).items():
                 tensors[f"optimiser.{i}.{key}"] = torch.as_tensor(value)
         tensors["rng"] = torch.get_rng_state()
-        state = {k: getattr(self, k) for k in ("step", "epoch", "position", "best", "bad", "history")}
+        state = {k: getattr(self, k) for k in ("step", "epoch", "position", "best", "bad", "spent", "history")}
         state["plan"] = _plan_json(self.plan)
         self.plan.out.mkdir(parents=True, exist_ok=True)
         name = self.plan.out / f"{CHECKPOINT}.safetensors"

@@ -53,6 +53,19 @@ class Mention:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Blocks:
+    """Counts of equally long stretches of time, int64 [blocks] each: negatives and articles of a series, and articles
+    of the whole run."""
+
+    negative: Counts
+    articles: Counts
+    run: Counts
+
+    def __len__(self) -> int:
+        return len(self.run)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class History:
     """Closed one-minute buckets of one series. Minute `i` is `start + i` minutes; sums are running, for fast windows.
 
@@ -110,15 +123,22 @@ class History:
         first = bisect_left(self._minutes, at - (width - 1) * MINUTE)
         return self.mentions[first : bisect_left(self._minutes, at + MINUTE)]
 
-    def blocks(self, at: datetime, skip: int, width: int, most: int) -> tuple[Counts, Counts]:
-        """Negatives and articles of up to `most` blocks of `width` minutes, the latest ending `skip` minutes before
-        the end of minute `at`. Blocks in which the whole run is silent are left out: no feed is no evidence of calm.
+    def blocks(self, at: datetime, skip: int, width: int, most: int) -> "Blocks":
+        """Up to `most` blocks of `width` minutes, the latest ending `skip` minutes before the end of minute `at`.
+
+        Blocks in which the whole run is silent are left out: no feed is no evidence of calm.
         """
         stop = self.index(at) + 1 - skip
         count = min(most, max(0, stop // width))
         edges = stop - width * np.arange(count, -1, -1)
-        heard = np.diff(self.run[edges]) > 0
-        return np.diff(self.negative[edges])[heard], np.diff(self.articles[edges])[heard]
+        run = np.diff(self.run[edges])
+        heard = run > 0
+        return Blocks(np.diff(self.negative[edges])[heard], np.diff(self.articles[edges])[heard], run[heard])
+
+    def run_sum(self, at: datetime, width: int) -> int:
+        """Articles of the whole run in the `width` minutes that end with minute `at`, inclusive."""
+        stop = self.index(at) + 1
+        return int(self.run[stop] - self.run[max(0, stop - width)])
 
     def busy(self, first: datetime, last: datetime, width: int, least: int) -> list[bool]:
         """For each minute from `first` to `last`, whether its window of `width` minutes has `least` negatives."""

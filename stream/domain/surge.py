@@ -9,7 +9,10 @@ from crosswind.stream.domain.baseline import Baseline, learn
 from crosswind.stream.domain.binomial import binomial_tail
 from crosswind.stream.domain.evidence import NOTHING, Evidence, gather
 from crosswind.stream.domain.negative_binomial import negative_binomial_tail
-from crosswind.stream.domain.series import History
+from crosswind.stream.domain.series import Blocks, History
+
+PACE_ARTICLES = 5.0
+"""Weight, in articles, of the assumption that the run is as busy as usual."""
 
 
 class Level(StrEnum):
@@ -87,6 +90,7 @@ class NegativeSurge:
         raise_below, clear_above: p-values; between them a signal is elevated (hysteresis).
         share_below: the share's p-value must be below it too.
         least_dispersion: news comes in clusters even where a short baseline shows none.
+        most_pace: the most that the rest of the run speeds up what is expected, and slows it down.
         least, least_headlines, least_sources: minimum evidence.
     """
 
@@ -100,6 +104,7 @@ class NegativeSurge:
     clear_above: float = 1e-2
     share_below: float = 1e-2
     least_dispersion: float = 1.2
+    most_pace: float = 3.0
     least: int = 8
     least_headlines: int = 6
     least_sources: int = 3
@@ -112,11 +117,13 @@ class NegativeSurge:
     def evaluate(self, history: History, at: datetime) -> Signal:
         """See `Rule.evaluate`."""
         observed, articles = history.sums(at, self.window)
-        negative, volume = history.blocks(at, self.gap, self.window, self.days * 24 * 60 // self.window)
+        blocks = history.blocks(at, self.gap, self.window, self.days * 24 * 60 // self.window)
         share = observed / articles if articles else 0.0
-        if len(negative) < self.least_hours:
+        if len(blocks) < self.least_hours:
             return Signal(observed=observed, negative_share=share)
-        baseline = learn(negative, volume, self.least_dispersion)
+        normal = learn(blocks.negative, blocks.articles, self.least_dispersion)
+        pace = self._pace(history.run_sum(at, self.window) - articles, blocks)
+        baseline = replace(normal, mean=normal.mean * pace)
         signal = Signal(observed=observed, expected=baseline.mean, negative_share=share)
         loose = self._p_value(observed, baseline)
         if loose > self.clear_above:
@@ -137,6 +144,15 @@ class NegativeSurge:
         if p_value <= self.raise_below and share <= self.share_below and enough:
             level = Level.RAISED
         return replace(signal, level=level, p_value=p_value, evidence=evidence)
+
+    def _pace(self, others: int, blocks: Blocks) -> float:
+        """How busy the other series are now, against their own usual hour: day, night and weekend, without a calendar.
+
+        Smoothed by a few articles, so that a small run has a pace near 1.
+        """
+        usual = float((blocks.run - blocks.articles).mean())
+        pace = (others + PACE_ARTICLES) / (usual + PACE_ARTICLES)
+        return min(max(pace, 1.0 / self.most_pace), self.most_pace)
 
     def _p_value(self, count: int, baseline: Baseline) -> float:
         return negative_binomial_tail(count, baseline.mean, baseline.dispersion)

@@ -25,4 +25,4 @@ def upper_tail(log_mass: float, count: int, ratio: Callable[[int], float]) -> fl
         term *= ratio(count)
         count += 1
     # `total` is in units of the first mass, which alone may be too small for a float.
-    return min(1.0, math.exp(max(log_mass + math.log(total), math.log(TINIEST))))
+    return min(1.0, max(TINIEST, math.exp(log_mass + math.log(total))))

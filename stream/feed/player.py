@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
 from crosswind.errors import BrokerError, ContractError, Reason
 from crosswind.settings import Settings
 from crosswind.stream.adapters.kafka.dead_letters import headers
@@ -23,8 +26,6 @@ from crosswind.stream.adapters.kafka.topics import MAX_MESSAGE
 from crosswind.stream.feed import sample
 from crosswind.stream.feed.readers import count_rows, read
 from crosswind.stream.feed.rows import AnyRow, BadRow, Row
-from kafka import KafkaProducer
-from kafka.errors import KafkaError
 
 LOOKAHEAD_ROWS = 10_000
 LOOKAHEAD_BYTES = 64 * 1024 * 1024
@@ -36,6 +37,9 @@ PENDING_BYTES = 64 * 1024 * 1024
 
 DELIVERY_SECONDS = 60.0
 """After so long without the broker's confirmation a row counts as failed."""
+
+STOP_SECONDS = 4.0
+"""Wait for confirmations when asked to stop: whoever pressed Ctrl-C wants everything down within ten seconds."""
 
 OVERHEAD = 4096
 """Bytes of a record beside its value: key, headers and the batch's own header."""
@@ -112,8 +116,8 @@ def open_feed(name: str) -> Feed:
     return Feed(count_rows(path), rows)
 
 
-def connect_producer(kafka: str) -> Producer:
-    """A producer that retries and confirms.
+def connect_producer(kafka: str, delivery_seconds: float = DELIVERY_SECONDS) -> Producer:
+    """A producer that retries and confirms; after `delivery_seconds` without confirmation a row has failed.
 
     Raises:
         BrokerError: nobody answers there.
@@ -124,7 +128,8 @@ def connect_producer(kafka: str) -> Producer:
             acks="all",
             linger_ms=5,
             max_request_size=MAX_MESSAGE,
-            delivery_timeout_ms=DELIVERY_SECONDS * 1000,
+            delivery_timeout_ms=delivery_seconds * 1000,
+            request_timeout_ms=min(delivery_seconds, 30.0) * 1000,
             bootstrap_timeout_ms=10_000,
             metrics_enabled=False,
         )
@@ -172,7 +177,7 @@ def play(
             if stop.is_set():
                 break
             sender.send(row)
-        sender.finish()
+        sender.finish(STOP_SECONDS if stop.is_set() else DELIVERY_SECONDS * 2)
     finally:
         sender.close()
     return PlayReport(sender.sent, sender.bad, sender.bytes, clock() - begin, stop.is_set())
@@ -282,10 +287,11 @@ class _Sender:
         self._changed.notify_all()
 
     def _wait_until(self, well: Callable[[], bool]) -> None:
-        """The producer's own delivery timeout ends this: every record is confirmed or failed by then."""
+        """The producer's own delivery timeout ends this, and should its thread have died, ours does."""
         with self._changed:
             while not well():
-                self._changed.wait(0.5)
+                if not self._changed.wait(DELIVERY_SECONDS * 2):
+                    raise BrokerError(f"Kafka said nothing about {self._pending_rows:,} rows; is it still running?")
 
     def report(self) -> None:
         """Passes on how many rows were confirmed since the last time."""
@@ -301,11 +307,14 @@ class _Sender:
                 "play the feed again when Kafka is well: articles that it has are counted once"
             )
 
-    def finish(self) -> None:
-        self._producer.flush(DELIVERY_SECONDS * 2)
+    def finish(self, seconds: float) -> None:
+        try:
+            self._producer.flush(seconds)
+        except KafkaError as error:
+            raise BrokerError(f"{self._pending_rows:,} rows are unconfirmed after {seconds:.0f} s: {error}") from error
         self._wait_until(lambda: self._pending_rows == 0)
         self.report()
         self._check()
 
     def close(self) -> None:
-        self._producer.close(5.0)
+        self._producer.close(1.0)

@@ -19,6 +19,10 @@ COUNTED_BYTES = 64 * 1024 * 1024
 """Larger files are not read once more only to know how long a progress bar is."""
 
 
+MAX_LINE = 2 * MAX_MESSAGE
+"""Bytes of a line that are read; a line that reaches it is too large in any case."""
+
+
 def read(path: Path) -> Iterator[AnyRow]:
     """The rows of a file, in its order; the format is told by the file's name.
 
@@ -52,10 +56,18 @@ def open_binary(path: Path) -> BinaryIO:
 def read_jsonl(path: Path) -> Iterator[AnyRow]:
     """JSON Lines: `value` is the original line without its line end. Blank lines are no rows."""
     with open_binary(path) as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(_lines(file), 1):
             value = line.rstrip(b"\r\n")
             if value.strip():
                 yield from_line(number, value)
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Lines; of one that is longer than any message only the head, so that a file without line ends fits in memory."""
+    while line := file.readline(MAX_LINE):
+        yield line
+        while not line.endswith(b"\n") and (line := file.readline(MAX_LINE)):
+            continue
 
 
 def read_csv(path: Path) -> Iterator[AnyRow]:

@@ -15,6 +15,9 @@ REQUIRED = FIELDS[:3]
 ENTITY_SEPARATOR = "|"
 """Between the entities of one CSV cell."""
 
+MAX_KEY = 256
+"""Bytes. A hostile id must not double the size of its message."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -85,4 +88,4 @@ def _row(line: int, value: bytes, news: RawNews) -> Row:
         at = news.published_at.astimezone(UTC)
     except (OverflowError, ValueError):
         raise ContractError(Reason.BAD_FIELD, "published_at is beyond the calendar") from None
-    return Row(line, value, (news.id or news.source).encode("utf-8", "replace"), at)
+    return Row(line, value, (news.id or news.source).encode("utf-8", "replace")[:MAX_KEY], at)

@@ -175,7 +175,7 @@ class _Desk:
         topic = dice.weighted(self._scenario.topics)
         sentiment = dice.weighted(self._scenario.sentiment)
         title, names = self._headline(phrases, phrases.ordinary[topic][sentiment])
-        bodies = phrases.bodies if topic != "other" and dice.chance(self._scenario.with_body) else []
+        bodies = phrases.bodies if names and topic != "other" and dice.chance(self._scenario.with_body) else []
         return self._piece(lang, topic, sentiment, "", at, title, bodies, names)
 
     def event(self, event: Event, lang: str, at: datetime) -> Piece:
@@ -191,7 +191,7 @@ class _Desk:
         for _ in range(TRIES):
             filled = {name: self.dice.pick(values) for name, values in phrases.slots.items()}
             phrase = self.dice.pick(choices)
-            title = phrase.format_map(filled)
+            title = _capital(phrase.format_map(filled))
             if title not in self._used:
                 break
         self._used.add(title)
@@ -243,10 +243,24 @@ def _activity(scenario: Scenario, language: Language, hour: int) -> float:
 
 def _event(scenario: Scenario, phrases: Mapping[str, Phrases], event: Event) -> Iterable[Piece]:
     desk = _Desk(scenario, phrases, "event", event.name)
-    for number in range(event.articles):
-        lang = desk.dice.weighted(event.languages)
+    for number, lang in enumerate(_shared_out(event, desk.dice)):
         after = 0.0 if number == 0 else desk.dice.ramp(event.ramp, event.hours)
         yield desk.event(event, lang, _moment(scenario, event.onset + after))
+
+
+def _shared_out(event: Event, dice: _Dice) -> list[str]:
+    """A language for each article, in exact shares, shuffled; the most frequent one opens the event."""
+    total = sum(event.languages.values())
+    wanted = {lang: event.articles * share / total for lang, share in event.languages.items()}
+    given = {lang: int(share) for lang, share in wanted.items()}
+    for lang in sorted(wanted, key=lambda lang: given[lang] - wanted[lang])[: event.articles - sum(given.values())]:
+        given[lang] += 1
+    langs = [lang for lang, count in given.items() for _ in range(count)]
+    return langs[:1] + sorted(langs[1:], key=lambda _: dice.within(0, 1))
+
+
+def _capital(title: str) -> str:
+    return title[:1].upper() + title[1:]
 
 
 def _decoy(scenario: Scenario) -> Iterable[Piece]:

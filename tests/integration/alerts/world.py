@@ -58,7 +58,7 @@ class World:
     def move_watermark(self, to: datetime, partition: int = 0, age: float = 0.0) -> None:
         """Sets a partition's event time, moved `age` seconds ago."""
         self.execute(
-            "INSERT INTO watermark VALUES (:run, :partition, :to, '{}', clock_timestamp() - make_interval(secs => :age)) "
+            "INSERT INTO watermark VALUES (:run, :partition, :to, '{}', clock_timestamp() - :age * interval '1 s') "
             "ON CONFLICT (run, partition) DO UPDATE SET event_time = :to, moved_at = excluded.moved_at",
             to=to, partition=partition, age=age,
         )  # fmt: skip

@@ -1,0 +1,210 @@
+"""What happens when the address, a control, a chart or the data changes.
+
+The address is the one state. Controls and clicks only write a new address; every other callback reads it. The store
+`pulse` is filled by `assets/live.js` from server-sent events, so that pages follow the data without polling. (Dash
+4.4's own WebSocket callbacks hold one persistent callback per page on the server, with a database look each; one shared
+look and an event stream that browsers reconnect by themselves do the same for any number of readers.)
+"""
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from dash import ALL as EVERY
+from dash import Dash, Input, Output, State, ctx, html, no_update
+from dash.exceptions import PreventUpdate
+
+from crosswind.dashboard import components, content
+from crosswind.dashboard.pages.frame import navigation
+from crosswind.dashboard.pages.skeletons import skeleton
+from crosswind.dashboard.queries import Reader
+from crosswind.dashboard.view import DEFAULT_RANGE, Pick, View
+from crosswind.errors import DatabaseError
+from crosswind.models.taxonomy import TOPICS
+
+_log = structlog.get_logger(__name__)
+_ADDRESS = (Input("url", "pathname"), Input("url", "search"))
+_DATA = (*_ADDRESS, Input("pulse", "data"))
+
+Render = Callable[..., Awaitable[Any]]
+
+
+def add_callbacks(app: Dash, reader: Reader) -> None:
+    """Registers every callback of the pages."""
+    _add_address(app)
+    _add_header(app, reader)
+    _add_overview(app, reader)
+    _add_lists(app, reader)
+    _add_series(app, reader)
+
+
+def _patient(render: Render) -> Render:
+    """While the database does not answer, the page keeps what it shows; the header says so."""
+
+    @functools.wraps(render)
+    async def rendering(*arguments: Any) -> Any:
+        try:
+            return await render(*arguments)
+        except DatabaseError as error:
+            _log.warning("a page could not be refreshed", page=render.__name__, error=str(error))
+            raise PreventUpdate from None
+
+    return rendering
+
+
+def _add_address(app: Dash) -> None:
+    values = ("range", "topics", "langs", "sentiment")
+
+    @app.callback(
+        Output("url", "search"),
+        *(Output(name, "value") for name in values),
+        Input("url", "search"),
+        *(Input(name, "value") for name in values),
+    )
+    async def keep_in_step(search: str, span: str, topics: Any, langs: Any, sentiment: Any) -> tuple[Any, ...]:
+        view = View.from_query(search)
+        if ctx.triggered_id in values:
+            changed = view.filtered(
+                range=span or DEFAULT_RANGE, topics=tuple(topics or ()), langs=tuple(langs or ()),
+                sentiment=sentiment or "",
+            ).to_query()  # fmt: skip
+            return (no_update if changed == view.to_query() else changed, *[no_update] * 4)
+        return (no_update, view.range, list(view.topics), list(view.langs), view.sentiment or None)
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input({"type": "trend", "topic": EVERY}, "clickData"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    async def open_point(_: Any, search: str) -> str:
+        topic = ctx.triggered_id["topic"] if ctx.triggered_id else ""
+        return _picked(topic, ctx.triggered[0]["value"], search)
+
+    @app.callback(
+        Output("url", "search", allow_duplicate=True),
+        Input("series", "clickData"),
+        State("url", "search"),
+        prevent_initial_call=True,
+    )
+    async def open_series_point(click: Any, search: str) -> str:
+        return _picked(View.from_query(search).topic, click, search)
+
+    @app.callback(
+        Output("page", "children"), Output("page", "data-shown"), Output("navigation", "children"), *_ADDRESS,
+        State("page", "data-shown"),
+    )  # fmt: skip
+    async def open_page(pathname: str, search: str, shown: str | None) -> tuple[Any, ...]:
+        view = View.from_query(search)
+        wanted = f"{pathname} {view.topic}" if pathname == "/series" else pathname
+        if wanted == shown:  # only the filters changed: the charts stay, with their zoom
+            return no_update, no_update, navigation(pathname, view)
+        return skeleton(pathname, view), wanted, navigation(pathname, view)
+
+
+def _picked(topic: str, click: Any, search: str) -> str:
+    """The address after a click on a chart."""
+    try:
+        minute, length = (int(number) for number in click["points"][0]["customdata"])
+        start, end = (datetime.fromtimestamp(60 * m, UTC) for m in (minute, minute + length))
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, OSError):
+        raise PreventUpdate from None
+    return View.from_query(search).picked(Pick(topic, start, end)).to_query()
+
+
+def _add_header(app: Dash, reader: Reader) -> None:
+    @app.callback(
+        Output("freshness", "children"), Output("main", "className"), Output("langs", "options"), *_DATA,
+        State("langs", "value"),
+    )  # fmt: skip
+    async def header(path: str, search: str, _pulse: Any, chosen: Any) -> tuple[Any, Any, Any]:
+        view = View.from_query(search)
+        try:
+            status = await asyncio.to_thread(reader.status)
+            span = content.span_for(view, status)
+            cells = await asyncio.to_thread(reader.cells, span.start, span.end) if span else []
+        except DatabaseError as error:
+            _log.warning("the header could not be refreshed", error=str(error))
+            badge = html.Span("✕ database does not answer", className="badge alert")
+            return [badge, html.Span("what is shown may be old", className="quiet")], no_update, no_update
+        langs = sorted({cell.lang for cell in cells} | set(chosen or ()) | set(view.langs))
+        place = (path or "/").strip("/") or "overview"
+        return components.freshness(status), f"ready on-{place}" if span else "empty", langs
+
+
+def _add_overview(app: Dash, reader: Reader) -> None:
+    @app.callback(
+        *(Output({"type": kind, "topic": EVERY}, prop)
+          for kind, prop in (("trend", "figure"), ("summary", "children"), ("card", "className"), ("open", "href"))),
+        Output("figures", "children"), Output("movers", "children"), Output("heat", "figure"), *_DATA,
+    )  # fmt: skip
+    @_patient
+    async def overview(_path: str, search: str, _pulse: Any) -> tuple[Any, ...]:
+        view = View.from_query(search)
+        found = await asyncio.to_thread(lambda: content.overview(reader, view, reader.status()))
+        if found is None:
+            raise PreventUpdate
+        topics = [output["id"]["topic"] for output in ctx.outputs_list[0]]
+        alerts = {topic: len(found.bands(topic)) for topic in topics}
+        hidden = {topic for topic in topics if view.topics and topic not in view.topics}
+        return (
+            [no_update if topic in hidden else found.figure(topic, view) for topic in topics],
+            [components.card_summary(found.trends.get(topic), alerts[topic]) for topic in topics],
+            [_card_class(topic in hidden, alerts[topic], topic in found.trends) for topic in topics],
+            [components.series_href(view, topic) for topic in topics],
+            components.key_figures(found.articles, found.negative, found.incidents, found.langs, _kept(view)),
+            components.mover_list(found.movers, view),
+            found.heat(),
+        )
+
+
+def _kept(view: View) -> str:
+    return replace(view, topic="", pick=None, before="").to_query()
+
+
+def _card_class(hidden: bool, alerts: int, known: bool) -> str:
+    return " ".join(["card", *["hidden"] * hidden, *["alerted"] * bool(alerts), *["unknown"] * (not known)])
+
+
+def _add_lists(app: Dash, reader: Reader) -> None:
+    @app.callback(Output("articles", "children"), Output("pick", "children"), *_DATA)
+    @_patient
+    async def articles(path: str, search: str, _pulse: Any) -> tuple[Any, Any]:
+        view = View.from_query(search)
+        topics = (view.topic,) if path == "/series" and view.topic else ()
+        page = await asyncio.to_thread(lambda: content.articles(reader, view, reader.status(), topics))
+        return components.article_table(page, view, path or "/"), components.pick_note(view, path or "/")
+
+    @app.callback(Output("alerts", "children"), *_DATA)
+    @_patient
+    async def alerts(_path: str, search: str, _pulse: Any) -> Any:
+        view = View.from_query(search)
+        return components.alert_list(await asyncio.to_thread(_incidents, reader, view), view)
+
+
+def _incidents(reader: Reader, view: View) -> list[Any]:
+    span = content.span_for(view, reader.status())
+    return reader.incidents(span.start, span.end, topics=view.topics, langs=view.langs) if span else []
+
+
+def _add_series(app: Dash, reader: Reader) -> None:
+    @app.callback(
+        Output("series", "figure"), Output("series-summary", "children"), Output("series-alerts", "children"),
+        Output("back", "href"), *_DATA,
+    )  # fmt: skip
+    @_patient
+    async def series(_path: str, search: str, _pulse: Any) -> tuple[Any, ...]:
+        view = View.from_query(search)
+        if view.topic not in TOPICS:
+            raise PreventUpdate
+        found = await asyncio.to_thread(lambda: content.overview(reader, view, reader.status(), (view.topic,)))
+        if found is None:
+            raise PreventUpdate
+        summary = components.card_summary(found.trends.get(view.topic), len(found.bands(view.topic)))
+        back = "/" + _kept(view)
+        figure = found.figure(view.topic, view, tall=True)
+        return figure, summary, components.alert_list(found.incidents, view), back

@@ -1,0 +1,80 @@
+"""What surrounds every page: header with freshness, navigation, the filters, and the stores."""
+
+from dataclasses import replace
+from typing import Any
+
+from dash import dcc, html
+
+from crosswind.dashboard.components import labelled
+from crosswind.dashboard.view import DEFAULT_RANGE, RANGES, SENTIMENTS, View
+from crosswind.models.taxonomy import TOPICS
+
+PAGES = {"/": "Overview", "/alerts": "Alerts"}
+
+
+def frame() -> Any:
+    """The layout of the whole application."""
+    return html.Div(
+        [
+            dcc.Location(id="url", refresh="callback-nav"),
+            dcc.Store(id="pulse"),
+            html.A("Skip to content", href="#page", className="skip"),
+            html.Header(
+                [
+                    html.Div(
+                        [
+                            dcc.Link("Crosswind", href="/", className="brand"),
+                            labelled(html.Nav(id="navigation"), "Pages"),
+                        ],
+                        className="masthead",
+                    ),
+                    html.Div(id="freshness", className="freshness", role="status"),
+                ],
+                className="top",
+            ),
+            html.Main([_filters(), _waiting(), html.Div(id="page")], id="main", className="loading"),
+        ]
+    )
+
+
+def _filters() -> Any:
+    ranges = [{"label": "All" if name == "all" else name.replace("h", " h"), "value": name} for name in RANGES]
+    section = html.Section(
+        [
+            _labelled("Range", dcc.RadioItems(ranges, DEFAULT_RANGE, id="range", className="segments", inline=True)),
+            _labelled("Topics", _many("topics", TOPICS, "all topics")),
+            _labelled("Languages", _many("langs", (), "all languages")),
+            _labelled("Sentiment", dcc.Dropdown(list(SENTIMENTS), id="sentiment", placeholder="all sentiments")),
+        ],
+        className="filters",
+    )
+    return labelled(section, "Filters")
+
+
+def _many(name: str, options: tuple[str, ...], placeholder: str) -> Any:
+    return dcc.Dropdown(list(options), id=name, multi=True, placeholder=placeholder)
+
+
+def _labelled(label: str, control: Any) -> Any:
+    return html.Div([html.Span(label, className="label"), control], className=f"filter {label.lower()}")
+
+
+def _waiting() -> Any:
+    return html.Section(
+        [
+            html.H1("Waiting for articles"),
+            html.P("The database is up and empty. The first trend appears here as soon as articles are scored; "
+                   "nothing needs to be reloaded."),
+            html.P(["Start the sample feed with ", html.Code("crosswind up"), ", or send your own with ",
+                    html.Code("crosswind feed"), "."]),
+        ],
+        className="waiting",
+    )  # fmt: skip
+
+
+def navigation(pathname: str | None, view: View) -> list[Any]:
+    """Links to the pages, with the filters taken along; the present one is marked."""
+    query = replace(view, topic="", pick=None, before="").to_query()
+    return [
+        dcc.Link(name, href=path + query, className="here" if path == pathname else "") for path, name in PAGES.items()
+    ]

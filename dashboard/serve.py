@@ -1,0 +1,73 @@
+"""Serving the dashboard: on loopback only, since there is no login yet."""
+
+import ipaddress
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from crosswind.dashboard.app import create_app
+from crosswind.errors import ServiceError, SettingsError
+from crosswind.settings import Settings
+from crosswind.stream.adapters.postgres.engine import connect
+
+STOP_SECONDS = 2
+"""Open event streams never end by themselves; they are cut this long after a stop was asked for."""
+
+
+def serve(settings: Settings, on_ready: Callable[[str], None] = lambda address: None) -> None:
+    """Serves until SIGINT or SIGTERM.
+
+    Args:
+        on_ready: called with the address, `http://127.0.0.1:8050/`, once the port is ours.
+
+    Raises:
+        SettingsError: the host is not loopback, or no database is set.
+        ServiceError: the port is taken.
+    """
+    check_host(settings.host)
+    if not settings.database_url:  # asked here, since `stream.bootstrap` would load the whole worker
+        raise SettingsError("no database: set CROSSWIND_DATABASE_URL to postgresql://…, or start `crosswind up` first")
+    engine = connect(settings.database_url.get_secret_value(), read_only=True, pool_size=8)
+    bound = bind(settings.host, settings.port)
+    try:
+        app = create_app(settings, engine)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=STOP_SECONDS
+        )
+        on_ready(f"http://{settings.host}:{bound.getsockname()[1]}/")
+        uvicorn.Server(config).run(sockets=[bound])
+    finally:
+        bound.close()
+        engine.dispose()
+
+
+def check_host(host: str) -> None:
+    """Refuses every address that others can reach.
+
+    Raises:
+        SettingsError: it is not a loopback address.
+    """
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise SettingsError(f"CROSSWIND_HOST is {host!r}; the dashboard has no login yet and listens on 127.0.0.1 only")
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket on that port, any free one for 0.
+
+    Raises:
+        ServiceError: the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ServiceError(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port") from None
+    return bound

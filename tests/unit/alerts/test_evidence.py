@@ -1,0 +1,48 @@
+"""Evidence: copies count once, order does not matter."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crosswind.stream.domain.evidence import TELLING, gather
+from crosswind.stream.domain.series import MINUTE, Mention
+from tests.unit.alerts.feeds import START
+
+MENTIONS = st.lists(
+    st.builds(
+        Mention,
+        minute=st.integers(0, 59).map(lambda minute: START + minute * MINUTE),
+        article_id=st.integers(0, 99).map(str),
+        source=st.sampled_from("abcd"),
+        title_key=st.sampled_from("tuvwxyz"),
+        topic=st.just("credit"),
+        lang=st.sampled_from(["en", "de"]),
+        negative_ppm=st.integers(0, 10**6),
+        model=st.sampled_from(["m1", "m2"]),
+    ),
+    max_size=20,
+    unique_by=lambda mention: mention.article_id,
+)
+
+
+@given(MENTIONS, st.randoms())
+def test_order_does_not_matter(mentions, order) -> None:
+    shuffled = mentions.copy()
+    order.shuffle(shuffled)
+    assert gather(shuffled) == gather(mentions)
+
+
+@given(MENTIONS.filter(bool))
+def test_copies_from_the_same_source_change_nothing_but_the_best_article(mentions) -> None:
+    copies = [replace(mention, article_id=f"copy-{mention.article_id}", negative_ppm=0) for mention in mentions]
+    found, again = gather(mentions), gather(mentions + copies)
+    assert (again.sources, again.headlines, again.languages) == (found.sources, found.headlines, found.languages)
+
+
+@given(MENTIONS)
+def test_the_most_telling_come_first_one_per_headline(mentions) -> None:
+    by_id = {mention.article_id: mention for mention in mentions}
+    chosen = [by_id[article] for article in gather(mentions).articles]
+    assert [m.negative_ppm for m in chosen] == sorted((m.negative_ppm for m in chosen), reverse=True)
+    assert len({m.title_key for m in chosen}) == len(chosen) <= TELLING

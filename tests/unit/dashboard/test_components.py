@@ -1,0 +1,105 @@
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from dash import html
+
+from crosswind.dashboard.components import article_table, freshness, incident_card, pick_of, safe_href, scope_of
+from crosswind.dashboard.queries import Article, ArticlePage, Incident, Status
+from crosswind.dashboard.view import View
+
+AT = datetime(2026, 3, 2, 9, tzinfo=UTC)
+HOSTILE = "<script>alert(1)</script> \u202e<img src=x onerror=alert(2)>"
+
+
+def article(**changes: Any) -> Article:
+    values: dict[str, Any] = {
+        "article_id": "a", "published_at": AT, "source": "wire", "title": "Bank fails", "url": None, "lang": "en",
+        "topic": "credit", "sentiment": "negative", "negative_ppm": 900_000, "neutral_ppm": 50_000,
+        "positive_ppm": 50_000, "unsure": False, "entities": [], "model": "m", **changes,
+    }  # fmt: skip
+    return Article(**values)
+
+
+def incident(**changes: Any) -> Incident:
+    values: dict[str, Any] = {
+        "incident_id": "i", "rule": "surge", "rule_version": "1", "topic": "credit", "lang": "*", "entity": "*",
+        "state": "firing", "severity": "critical", "started_at": AT, "fired_at": AT, "resolved_at": None,
+        "observed": 60, "expected": 4.2, "p_value": 1e-9, "negative_share": 0.8, "sources": 5, "headlines": 50,
+        "languages": ["en"], "evidence": [HOSTILE], "evidence_ids": ["a"], "model": "m", **changes,
+    }  # fmt: skip
+    return Incident(**values)
+
+
+def parts(component: Any) -> Iterator[Any]:
+    yield component
+    children = getattr(component, "children", None)
+    for child in children if isinstance(children, list | tuple) else [children]:
+        if child is not None:
+            yield from parts(child)
+
+
+def texts(component: Any) -> str:
+    return " ".join(part for part in parts(component) if isinstance(part, str))
+
+
+@pytest.mark.parametrize("url", ["https://news.example/a?b=1", "http://news.example"])
+def test_web_links_are_links(url: str) -> None:
+    assert safe_href(url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [None, "", "javascript:alert(1)", " javascript:alert(1)", "JAVASCRIPT:alert(1)", "data:text/html,x", "//evil.example",
+     "https://", "https:\\evil", "http://a\nb", "http://[broken", "file:///etc/passwd", "java\tscript:alert(1)"],
+)  # fmt: skip
+def test_every_other_address_is_no_link(url: str | None) -> None:
+    assert safe_href(url) is None
+
+
+def test_a_link_gives_nothing_away() -> None:
+    table = article_table(ArticlePage([article(url="https://news.example/1")], None), View(), "/")
+    (link,) = (part for part in parts(table) if isinstance(part, html.A))
+    assert (link.rel, link.target) == ("noopener noreferrer", "_blank")
+
+
+def test_a_hostile_title_is_one_text_in_its_own_direction() -> None:
+    table = article_table(ArticlePage([article(title=HOSTILE)], None), View(), "/")
+    (cell,) = (part for part in parts(table) if getattr(part, "dir", None) == "auto")
+    assert cell.children == HOSTILE
+    assert isinstance(cell, html.Bdi)
+
+
+def test_evidence_is_text() -> None:
+    assert HOSTILE in texts(incident_card(incident(), View()))
+
+
+def test_a_sentiment_is_told_without_its_colour() -> None:
+    assert "▼ negative" in texts(article_table(ArticlePage([article()], None), View(), "/"))
+
+
+def test_no_article_is_said_in_words() -> None:
+    assert "No article" in texts(article_table(ArticlePage([], None), View(), "/"))
+
+
+def test_an_older_page_keeps_the_filters() -> None:
+    table = article_table(ArticlePage([article()], "cursor"), View(langs=("en",)), "/")
+    hrefs = [part.href for part in parts(table) if getattr(part, "className", "") == "button"]
+    assert hrefs == ["/?langs=en&before=cursor"]
+
+
+def test_an_incident_names_its_scope() -> None:
+    assert scope_of(incident(entity="Northgate", lang="ja")) == "credit · Northgate · ja"
+    assert scope_of(incident(topic="*")) == "all topics · all languages"
+
+
+def test_an_incident_over_all_topics_cannot_be_picked() -> None:
+    assert pick_of(incident(topic="*")) is None
+
+
+def test_freshness_tells_live_from_quiet() -> None:
+    status = Status("live", AT, AT, AT, AT, 3.0, "m")
+    assert "live" in texts(freshness(status)[0])
+    assert "quiet for 2 h" in texts(freshness(Status("live", AT, AT, AT, None, 7300.0, "m"))[0])
+    assert "waiting" in texts(freshness(Status("live", None, None, None, None, None, None))[0])

@@ -1,0 +1,65 @@
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crosswind.dashboard.view import DEFAULT_RANGE, RANGES, SENTIMENTS, Pick, View, parse_stamp, stamp
+from crosswind.models.taxonomy import TOPICS
+
+times = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)).map(
+    lambda moment: moment.replace(microsecond=0)
+)
+words = st.lists(st.sampled_from([*TOPICS, "en", "zh", "zh-hant"]), unique=True).map(lambda found: tuple(sorted(found)))
+picks = st.tuples(st.sampled_from(TOPICS), times, times).filter(lambda p: p[1] < p[2]).map(lambda p: Pick(*p))
+views = st.builds(
+    View,
+    range=st.sampled_from(list(RANGES)),
+    topics=words,
+    langs=words,
+    sentiment=st.sampled_from(["", *SENTIMENTS]),
+    topic=st.sampled_from(["", *TOPICS]),
+    pick=st.none() | picks,
+    before=st.from_regex(r"[A-Za-z0-9_-]{0,40}", fullmatch=True),
+)
+
+
+@given(views)
+def test_a_view_survives_its_address(view: View) -> None:
+    assert View.from_query(view.to_query()) == view
+
+
+@given(st.text(max_size=200))
+def test_any_address_can_be_read(query: str) -> None:
+    view = View.from_query(query)
+    assert view.range in RANGES
+    assert View.from_query(view.to_query()) == view
+
+
+def test_the_default_view_has_an_empty_address() -> None:
+    assert View().to_query() == ""
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["?range=<script>", "?topics=%3Cimg%3E,", "?pick=credit,2026,2027", "?pick=credit,2026-03-02T10:00:00Z", "?before=a%00",
+     "?sentiment=angry", "?pick=credit,2026-03-02T10:00:00Z,2026-03-02T09:00:00Z", "?pick=a,0001-01-01T00:00:00%2B23:00,x"],
+)  # fmt: skip
+def test_what_cannot_be_read_is_the_default(query: str) -> None:
+    assert View.from_query(query) == View()
+
+
+def test_a_changed_filter_starts_again_at_the_newest() -> None:
+    view = View(before="abc").filtered(range="1h", topics=("macro", "credit"), langs=(), sentiment="")
+    assert (view.before, view.topics, view.range) == ("", ("credit", "macro"), "1h")
+    assert View().range == DEFAULT_RANGE
+
+
+def test_a_time_without_a_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="no time zone"):
+        parse_stamp("2026-03-02T09:00:00")
+
+
+@given(times)
+def test_stamps_are_read_back(moment: datetime) -> None:
+    assert parse_stamp(stamp(moment)) == moment
