@@ -146,8 +146,9 @@ def with_running(settings: Settings) -> Settings:
 
     running = read_running(settings.data_dir)
     missing = {name: running.get(name) for name in ("kafka", "database_url") if getattr(settings, name) is None}
-    if running.get("worker_port") and settings.worker_port == 0:
-        missing["worker_port"] = running["worker_port"]
+    for name in ("worker_port", "model"):
+        if name in running and name not in settings.model_fields_set:
+            missing[name] = running[name]
     return load_settings({**settings.model_dump(exclude_unset=True), **missing})
 
 

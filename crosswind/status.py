@@ -57,7 +57,7 @@ def _broker(settings: Settings) -> dict[str, Any]:
     admin = KafkaAdminClient(bootstrap_servers=address, request_timeout_ms=5000)
     consumer = KafkaConsumer(bootstrap_servers=address, group_id=None)
     try:
-        offsets = admin.list_group_offsets(settings.group)
+        offsets = admin.list_group_offsets(settings.group)[settings.group]
         committed = {tp: meta.offset for tp, meta in offsets.items()}
         topics = (settings.raw_topic, settings.scored_topic)
         parts = [TopicPartition(name, p) for name in topics for p in consumer.partitions_for_topic(name) or ()]

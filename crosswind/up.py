@@ -67,7 +67,8 @@ def _run(settings: Settings, play_feed: bool, stack: contextlib.ExitStack) -> No
     children = _start_children(settings, kafka, url, worker_port, port, stack)
     embedded = {"kafka": kafka} if broker else {}
     embedded |= {} if settings.database_url else {"database_url": url}
-    write_running(settings.data_dir, {**embedded, "worker_port": worker_port, "port": port})
+    model = str(resolve(settings.model).absolute())
+    write_running(settings.data_dir, {**embedded, "worker_port": worker_port, "port": port, "model": model})
     watch = _Watch(children, broker)
     watch.until(lambda: _answers(f"http://127.0.0.1:{port}/health"), "dashboard")
     watch.until(lambda: _answers(f"http://127.0.0.1:{worker_port}/health/ready"), "worker")
@@ -104,7 +105,7 @@ def _start_children(
     environment = {
         "CROSSWIND_KAFKA": kafka,
         "CROSSWIND_DATABASE_URL": url,
-        "CROSSWIND_MODEL": str(resolve(settings.model)),
+        "CROSSWIND_MODEL": str(resolve(settings.model).absolute()),
         "CROSSWIND_DEVICE": settings.device,
         "CROSSWIND_RUN": settings.run,
         "CROSSWIND_DATA_DIR": str(settings.data_dir),
@@ -172,12 +173,8 @@ class _AlertPrinter:
 
 
 def describe(alert: Alert) -> str:
-    """One line for the terminal.
-
-    >>> describe.__name__
-    'describe'
-    """
-    where = alert.topic if alert.entity == "*" else f"{alert.topic} / {alert.entity}"
+    """One line for the terminal."""
+    where = alert.topic if alert.entity == "*" else alert.entity
     lang = "all languages" if alert.lang == "*" else alert.lang
     if alert.state == "resolved":
         return f"resolved {alert.at:%Y-%m-%d %H:%M} UTC  {where}, {lang}"

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, FastAPI, Header, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import StringConstraints
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from crosswind.dashboard.content import span_for
@@ -22,7 +23,8 @@ from crosswind.errors import DatabaseError, DataError
 
 MAX_LIMIT = 200
 Range = Literal["1h", "6h", "24h", "48h", "all"]
-Words = Annotated[list[str], Query(max_length=50, description="repeat for more than one; none: all")]
+Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z*][A-Za-z0-9_-]{0,31}$")]
+Words = Annotated[list[Word], Query(max_length=50, description="repeat for more than one; none: all")]
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 _HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 
@@ -189,7 +191,8 @@ def _aware(moment: datetime | None) -> datetime | None:
 
 
 def _columns(trend: Any) -> dict[str, Any]:
-    return {name: getattr(trend, name) for name in TrendOut.__dataclass_fields__}
+    columns = {name: list(getattr(trend, name)) for name in ("articles", "negative", "positive", "share")}
+    return {"topic": trend.topic, **columns}
 
 
 def _trends_out(span: Span, trends: list[TrendOut]) -> TrendsOut:

@@ -35,6 +35,7 @@ Render = Callable[..., Awaitable[Any]]
 
 def add_callbacks(app: Dash, reader: Reader) -> None:
     """Registers every callback of the pages."""
+    _add_controls(app, reader)
     _add_address(app)
     _add_header(app, reader)
     _add_overview(app, reader)
@@ -56,12 +57,13 @@ def _patient(render: Render) -> Render:
     return rendering
 
 
-def _add_address(app: Dash) -> None:
+def _add_controls(app: Dash, reader: Reader) -> None:
     values = ("range", "topics", "langs", "sentiment")
 
     @app.callback(
         Output("url", "search"),
         *(Output(name, "value") for name in values),
+        Output("langs", "options"),
         Input("url", "search"),
         *(Input(name, "value") for name in values),
     )
@@ -72,8 +74,34 @@ def _add_address(app: Dash) -> None:
                 range=span or DEFAULT_RANGE, topics=tuple(topics or ()), langs=tuple(langs or ()),
                 sentiment=sentiment or "",
             ).to_query()  # fmt: skip
-            return (no_update if changed == view.to_query() else changed, *[no_update] * 4)
-        return (no_update, view.range, list(view.topics), list(view.langs), view.sentiment or None)
+            return (no_update if changed == view.to_query() else changed, *[no_update] * 5)
+        # the languages come with their choice: a dropdown drops what is not among its options
+        langs = await asyncio.to_thread(_languages, reader, view)
+        return (no_update, view.range, list(view.topics), list(view.langs), view.sentiment or None, langs)
+
+    @app.callback(
+        Output("langs", "options", allow_duplicate=True),
+        Input("pulse", "data"),
+        State("url", "search"),
+        State("langs", "value"),
+        prevent_initial_call=True,
+    )
+    @_patient
+    async def languages(_pulse: Any, search: str, chosen: Any) -> list[str]:
+        return sorted({*await asyncio.to_thread(_languages, reader, View.from_query(search)), *(chosen or ())})
+
+
+def _languages(reader: Reader, view: View) -> list[str]:
+    """What can be chosen: the languages of the range and those of the view; these alone without a database."""
+    try:
+        span = content.span_for(view, reader.status())
+        found = {cell.lang for cell in reader.cells(span.start, span.end)} if span else set()
+    except DatabaseError:
+        found = set()
+    return sorted(found | set(view.langs))
+
+
+def _add_address(app: Dash) -> None:
 
     @app.callback(
         Output("url", "search", allow_duplicate=True),
@@ -118,22 +146,17 @@ def _picked(topic: str, click: Any, search: str) -> str:
 
 def _add_header(app: Dash, reader: Reader) -> None:
     @app.callback(
-        Output("freshness", "children"), Output("main", "className"), Output("langs", "options"), *_DATA,
-        State("langs", "value"),
+        Output("freshness", "children"), Output("main", "className"), *_DATA
     )  # fmt: skip
-    async def header(path: str, search: str, _pulse: Any, chosen: Any) -> tuple[Any, Any, Any]:
-        view = View.from_query(search)
+    async def header(path: str, _search: str, _pulse: Any) -> tuple[Any, Any]:
         try:
             status = await asyncio.to_thread(reader.status)
-            span = content.span_for(view, status)
-            cells = await asyncio.to_thread(reader.cells, span.start, span.end) if span else []
         except DatabaseError as error:
             _log.warning("the header could not be refreshed", error=str(error))
             badge = html.Span("✕ database does not answer", className="badge alert")
-            return [badge, html.Span("what is shown may be old", className="quiet")], no_update, no_update
-        langs = sorted({cell.lang for cell in cells} | set(chosen or ()) | set(view.langs))
+            return [badge, html.Span("what is shown may be old", className="quiet")], no_update
         place = (path or "/").strip("/") or "overview"
-        return components.freshness(status), f"ready on-{place}" if span else "empty", langs
+        return components.freshness(status), f"ready on-{place}" if status.now else "empty"
 
 
 def _add_overview(app: Dash, reader: Reader) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from threadpoolctl import threadpool_limits
 
 from crosswind.errors import ModelError
 from crosswind.export.calibration import Floats, Inputs, Product, products
@@ -66,16 +67,21 @@ def quantise(fp32: Path, int8: Path, recipe: Recipe, inputs: dict[str, Inputs]) 
     model = onnx.load(str(fp32))
     quantise_embedding(model)
     smoothed = smooth(model, inputs, recipe.apart)
-    graph, prepared = model.graph, set[str]()
+    with threadpool_limits(1):
+        _quantise_products(model.graph, recipe, smoothed)
+    onnx.save(model, str(int8))
+    onnx.checker.check_model(str(int8))
+
+
+def _quantise_products(graph: onnx.GraphProto, recipe: Recipe, inputs: dict[str, Inputs]) -> None:
+    prepared: set[str] = set()
     for product in products(graph):
         name = product.node.input[0]
         if product.node.name.endswith(APART):
             continue
         nodes = [] if name in prepared else _activations(graph, name, recipe.by_token)
         prepared.add(name)
-        _replace(graph, product.node, [*nodes, *_integer_product(graph, product, recipe, smoothed[name])])
-    onnx.save(model, str(int8))
-    onnx.checker.check_model(str(int8))
+        _replace(graph, product.node, [*nodes, *_integer_product(graph, product, recipe, inputs[name])])
 
 
 def _activations(graph: onnx.GraphProto, name: str, by_token: bool) -> list[onnx.NodeProto]:

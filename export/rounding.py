@@ -34,10 +34,10 @@ def by_products(weights: Floats, scales: Floats, limit: int, moment: Floats) -> 
     """
     order = np.argsort(-np.diag(moment), kind="stable")
     upper = _inverse_factor(moment[np.ix_(order, order)].astype(np.float64))
-    left, rounded = weights[order].astype(np.float64), np.zeros(weights.shape, np.int8)
+    left, rounded = weights[order].astype(np.float32), np.zeros(weights.shape, np.int8)
     for start in range(0, len(left), BLOCK):
         stop = min(start + BLOCK, len(left))
-        errors = np.zeros((stop - start, weights.shape[1]))
+        errors = np.zeros((stop - start, weights.shape[1]), np.float32)
         for i in range(start, stop):
             step = np.clip(np.rint(left[i] / scales), -limit, limit)
             rounded[order[i]] = step
@@ -47,8 +47,8 @@ def by_products(weights: Floats, scales: Floats, limit: int, moment: Floats) -> 
     return rounded
 
 
-def _inverse_factor(moment: NDArray[np.float64]) -> NDArray[np.float64]:
+def _inverse_factor(moment: NDArray[np.float64]) -> Floats:
     """The upper triangle U with U.T @ U = inverse of the damped moment."""
     damped = moment + np.eye(len(moment)) * max(DAMPING * float(np.diag(moment).mean()), 1e-9)
-    factor: NDArray[np.float64] = np.linalg.cholesky(np.linalg.inv(damped)).T
+    factor: Floats = np.linalg.cholesky(np.linalg.inv(damped)).T.astype(np.float32)
     return factor

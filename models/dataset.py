@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 WRITTEN: Final = "written"
 # The three-letter codes of tatoeba and the regional ones of ntrex128, for the languages covered.
 CODES: Final = {
-    "eng": "en", "zh-CN": "zh", "cmn": "zh", "jpn": "ja", "kor": "ko", "deu": "de", "nld": "nl", "swe": "sv", "fra": "fr",
+    "eng": "en",
+    "zh-CN": "zh", "cmn": "zh", "jpn": "ja", "kor": "ko", "deu": "de", "nld": "nl", "swe": "sv", "fra": "fr",
     "spa": "es", "ita": "it", "rus": "ru", "lit": "lt", "pol": "pl", "ara": "ar", "hin": "hi", "tur": "tr",
     "vie": "vi", "ind": "id", "tha": "th", "por": "pt", "nb": "no", "nob": "no", "dan": "da", "fin": "fi",
     "ces": "cs", "ukr": "uk", "hun": "hu", "ron": "ro", "ell": "el", "heb": "he", "bul": "bg",
@@ -55,12 +56,14 @@ def gather(
     table: Sequence[Source] = SOURCES,
     langs: set[str] | None = None,
     corpus: Path = written.CORPUS_DIR,
+    extra: Sequence[Row] = (),
 ) -> Split:
     """Read every source and the written corpus.
 
     Args:
         data: the folder that holds `train/`.
         langs: keep only these languages in training and validation, or None for all.
+        extra: further training rows, of the user's own.
     """
     parts: dict[Part, list[Row]] = {part: [] for part in sources.PARTS}
     for source in table:
@@ -70,6 +73,7 @@ def gather(
         for row in written.training_rows(lang, fillings, seed, corpus):
             part: Part = "validation" if sources.bucket(row.group, seed, 20) == 0 else "train"
             parts[part].append(msgspec.structs.replace(row, weight=written.WEIGHT))
+    parts["train"] += extra
     if langs is not None:
         parts["train"] = [r for r in parts["train"] if r.lang in langs]
         parts["validation"] = [r for r in parts["validation"] if r.lang in langs]

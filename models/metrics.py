@@ -13,7 +13,7 @@ def confusion(truth: Sequence[int], given: Sequence[int], labels: int) -> NDArra
 
 
 def macro_f1(truth: Sequence[int], given: Sequence[int]) -> float:
-    """Mean F1 over the classes that occur in the truth or the answers, as scikit-learn's macro average; 0 for no rows."""
+    """Mean F1 over the classes that occur in the truth or the answers, as scikit-learn's; 0 for no rows."""
     if not len(truth):
         return 0.0
     return f1_from(confusion(truth, given, int(max(max(truth), max(given))) + 1))

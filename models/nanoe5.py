@@ -6,6 +6,7 @@ tensor directory, then tensors: Q4_0 blocks (fp16 scale, 16 bytes; low nibbles a
 """
 
 import importlib.util
+import itertools
 import json
 import struct
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def _vocabulary(data: bytes, at: int, pieces: int) -> tuple[list[tuple[str, floa
     scores = np.frombuffer(data, "<f4", pieces, at)
     at += 4 * pieces
     blob = data[at : at + blob_size]
-    texts = [blob[a:b].decode("utf-8") for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    texts = [blob[a:b].decode("utf-8") for a, b in itertools.pairwise(offsets)]
     return list(zip(texts, scores.astype(float).tolist(), strict=True)), at + blob_size
 
 

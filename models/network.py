@@ -134,9 +134,7 @@ def masked_loss(
     return total
 
 
-def save_model(
-    folder: Path, network: Network, tokenizer: "PreTrainedTokenizerFast", manifest: Manifest
-) -> None:
+def save_model(folder: Path, network: Network, tokenizer: "PreTrainedTokenizerFast", manifest: Manifest) -> None:
     """Write a MODEL_DIR; the folder is made where it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
     network.encoder.save_pretrained(folder, safe_serialization=True)

@@ -135,8 +135,8 @@ def _value(record: Mapping[str, Any], column: str, default: str | None) -> str |
 def prepare(rows: Iterable[Row], shares: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Prepared:
     """Drop conflicts and duplicates and split, stratified by language and labels.
 
-    Rows whose folded text is the same form a group: a group with two labels of a task is dropped whole, the first row of
-    the others stays. Groups, not rows, are dealt to the parts; a near duplicate across parts leaves the larger part.
+    Rows whose folded text is the same form a group: a group with two labels of a task is dropped whole, the first row
+    of the others stays. Groups, not rows, are dealt to the parts; a near duplicate across parts leaves the larger part.
 
     Raises:
         DataError: the shares are not three numbers that add up to 1, or no row is left.

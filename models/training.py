@@ -1,8 +1,4 @@
-"""The training loop: masked multi-task loss, optional alignment on parallel text, resumable at any step.
-
-The lowest layers can stay frozen. They then never change, so each text passes them once, before the first step, and
-the loop starts from their remembered output: with 4 of 12 layers frozen that is two thirds of the arithmetic.
-"""
+"""The training loop: masked multi-task loss, optional alignment on parallel text, resumable at any step."""
 
 import json
 import logging
@@ -11,105 +7,29 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from crosswind.errors import ModelError
+from crosswind.models import together
 from crosswind.models.dataset import Pair, batches, encode, epoch_order
-from crosswind.models.encoder import embed, layers_of, mean_pool, run_layers
+from crosswind.models.encoder import layers_of
 from crosswind.models.metrics import macro_f1
 from crosswind.models.network import IGNORE, Manifest, Network, masked_loss, save_model
 from crosswind.models.rows import Row
+from crosswind.models.tokens import Plan, Tokens, autocast, predict
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 log = logging.getLogger(__name__)
 CHECKPOINT: Final = "checkpoint"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The knobs of a run; `out` receives the checkpoint while it goes and the MODEL_DIR of the best epoch.
-
-    `minutes` bounds the training time (0: no bound): the learning rate then falls with the clock where that is faster,
-    and the run ends, in the middle of an epoch if need be, with the weights it has. Only runs without it repeat exactly.
-    """
-
-    out: Path
-    epochs: int = 3
-    batch: int = 32
-    max_tokens: int = 96
-    rate: float = 8e-5
-    head_rate: float = 8e-4
-    decay: float = 0.01
-    warm_up: float = 0.06
-    freeze: int = 4
-    align_every: int = 6
-    align_batch: int = 24
-    align_kl: float = 1.0
-    align_vector: float = 2.0
-    caps: dict[str, int] = field(default_factory=dict)
-    seed: int = 0
-    checkpoint_seconds: float = 240.0
-    patience: int = 3
-    minutes: float = 0.0
-    device: str = "cpu"
-    half: bool = True
-
-
-class Tokens:
-    """Texts ready for the trainable layers: token ids, or the remembered output of the frozen layers below them."""
-
-    def __init__(self, ids: list[NDArray[np.int32]], network: Network, plan: Plan, title: str) -> None:
-        self.lengths = [len(x) for x in ids]
-        self._ids = ids
-        self._pad = int(network.encoder.config.pad_token_id or 0)
-        self._start = np.concatenate([[0], np.cumsum(self.lengths)])
-        self._network, self._plan = network, plan
-        self._remembered: Tensor | None = None
-        if plan.freeze > 0:
-            self._remembered = self._run_frozen(title)
-
-    def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Hidden states [batch, tokens, width] that enter the first trainable layer, and the mask [batch, tokens]."""
-        lengths = [self.lengths[i] for i in positions]
-        mask = torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]
-        if self._remembered is None:
-            ids = torch.full(mask.shape, self._pad, dtype=torch.long)
-            for row, i in enumerate(positions):
-                ids[row, : lengths[row]] = torch.from_numpy(self._ids[i].astype(np.int64))
-            mask = mask.to(self._plan.device)
-            return embed(self._network.encoder, ids.to(self._plan.device)), mask
-        hidden = self._remembered.new_zeros((*mask.shape, self._remembered.shape[1]))
-        for row, i in enumerate(positions):
-            hidden[row, : lengths[row]] = self._remembered[self._start[i] : self._start[i + 1]]
-        return hidden.to(self._plan.device).float(), mask.to(self._plan.device)
-
-    @torch.no_grad()
-    def _run_frozen(self, title: str) -> Tensor:
-        encoder, device = self._network.encoder.eval(), self._plan.device
-        store = torch.empty((int(self._start[-1]), encoder.config.hidden_size), dtype=torch.bfloat16)
-        order = sorted(range(len(self._ids)), key=lambda i: self.lengths[i])
-        for at in tqdm(range(0, len(order), 128), desc=title, unit_scale=128, mininterval=5):
-            chunk = order[at : at + 128]
-            ids = torch.full((len(chunk), self.lengths[chunk[-1]]), self._pad, dtype=torch.long)
-            for row, i in enumerate(chunk):
-                ids[row, : self.lengths[i]] = torch.from_numpy(self._ids[i].astype(np.int64))
-            mask = (torch.arange(ids.shape[1])[None, :] < torch.tensor([self.lengths[i] for i in chunk])[:, None])
-            with _autocast(self._plan):
-                hidden = run_layers(encoder, embed(encoder, ids.to(device)), mask.to(device), 0, self._plan.freeze)
-            for row, i in enumerate(chunk):
-                store[self._start[i] : self._start[i + 1]] = hidden[row, : self.lengths[i]].to("cpu", torch.bfloat16)
-        return store
 
 
 def freeze(network: Network, layers: int) -> None:
@@ -125,7 +45,7 @@ def freeze(network: Network, layers: int) -> None:
 
 
 class Trainer:
-    """One run over labelled rows and parallel pairs; the same seed gives the same weights, killed and resumed or not."""
+    """One run over labelled rows and parallel pairs; a seed gives the same weights, killed and resumed or not."""
 
     def __init__(
         self,
@@ -138,14 +58,16 @@ class Trainer:
         manifest: Manifest,
     ) -> None:
         freeze(network, plan.freeze)
-        torch.manual_seed(plan.seed)
+        torch.manual_seed(plan.seed + together.rank())
         self.network, self.tokenizer, self.plan, self.manifest = network.to(plan.device), tokenizer, plan, manifest
-        self.train_rows, self.validation_rows, self.pairs = list(train), list(validation), list(pairs)
-        self.data = self._tokens([r.text for r in train], "training rows")
+        share = slice(together.rank(), None, together.world())
+        self.train_rows, self.validation_rows, self.pairs = list(train)[share], list(validation), list(pairs)[share]
+        self.data = self._tokens([r.text for r in self.train_rows], "training rows")
         self.check = self._tokens([r.text for r in validation], "validation rows")
-        both = [text for pair in pairs for text in (pair.english, pair.foreign)]
+        both = [text for pair in self.pairs for text in (pair.english, pair.foreign)]
         self.parallel = self._tokens(both, "parallel text") if pairs else None
         self.class_weights = balance(self.train_rows, network, plan)
+        self.spent_all = False
         self.optimiser = self._optimiser()
         self.step, self.epoch, self.position, self.best, self.bad = 0, 0, 0, -1.0, 0
         self.spent, self._since = 0.0, time.monotonic()
@@ -163,9 +85,12 @@ class Trainer:
         """
         self._resume()
         self._since = time.monotonic() - self.spent
-        while self.epoch < self.plan.epochs and self._progress() < 1 and self.bad < self.plan.patience:
+        while self.epoch < self.plan.epochs and not self.spent_all and self.bad < self.plan.patience:
             started = time.monotonic()
             loss = self._epoch(on_step)
+            if together.rank() > 0:
+                self.epoch, self.position = self.epoch + 1, 0
+                continue
             scores = evaluate_rows(self.network, self.check, self.validation_rows, self.plan)
             self._close_epoch(loss, scores, time.monotonic() - started)
         return self.history
@@ -180,11 +105,14 @@ class Trainer:
             named = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
             groups.append({"params": [p for _, p in named if p.ndim > 1], "lr": rate, "top": rate,
                            "weight_decay": self.plan.decay})  # fmt: skip
-            groups.append({"params": [p for _, p in named if p.ndim <= 1], "lr": rate, "top": rate, "weight_decay": 0.0})
+            groups.append(
+                {"params": [p for _, p in named if p.ndim <= 1], "lr": rate, "top": rate, "weight_decay": 0.0}
+            )
         return torch.optim.AdamW([g for g in groups if g["params"]], fused=True)
 
     def _order(self, epoch: int) -> list[int]:
-        return epoch_order(self.train_rows, self.plan.caps, random.Random(f"{self.plan.seed}:{epoch}"))
+        caps = {name: cap // together.world() for name, cap in self.plan.caps.items()}
+        return epoch_order(self.train_rows, caps, random.Random(f"{self.plan.seed}:{epoch}"))
 
     def _epoch(self, on_step: Callable[["Trainer"], None] | None) -> float:
         plan = self.plan
@@ -200,9 +128,13 @@ class Trainer:
                 bar.set_postfix(loss=f"{total / count:.4f}")
             if on_step is not None:
                 on_step(self)
-            if self._progress() >= 1:
+            done = self._progress() >= 1
+            if together.world() > 1:
+                done = self.step % together.MEET_EVERY == 0 and together.meet(self.network.parameters(), done)
+            if done:
+                self.spent_all = True
                 break
-            if time.monotonic() - saved >= plan.checkpoint_seconds:
+            if time.monotonic() - saved >= plan.checkpoint_seconds and together.rank() == 0:
                 self._save_checkpoint()
                 saved = time.monotonic()
         return total / max(1, len(todo))
@@ -214,7 +146,7 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         rows = [self.train_rows[i] for i in chosen]
         weights = torch.tensor([r.weight for r in rows], device=plan.device)
-        with _autocast(plan):
+        with autocast(plan):
             hidden, mask = self.data.batch(chosen)
             logits = network.classify(network.pool_from(hidden, mask, plan.freeze))
         loss = masked_loss(logits, targets(rows, network, plan.device), weights, network.tasks, self.class_weights)
@@ -232,7 +164,7 @@ class Trainer:
         plan, network = self.plan, self.network
         rng = random.Random(f"{plan.seed}:{self.step}:pairs")
         chosen = rng.sample(range(len(self.pairs)), min(plan.align_batch, len(self.pairs)))
-        with _autocast(plan):
+        with autocast(plan):
             with torch.no_grad():
                 network.eval()
                 goal = network.pool_from(*parallel.batch([2 * i for i in chosen]), plan.freeze)
@@ -351,21 +283,6 @@ def balance(rows: Sequence[Row], network: Network, plan: Plan) -> dict[str, Tens
     return weights
 
 
-@torch.no_grad()
-def predict(network: Network, tokens: Tokens, plan: Plan, batch: int = 64) -> dict[str, NDArray[np.float32]]:
-    """Logits per task, float32 [rows, labels], in the rows' order."""
-    network.eval()
-    order = sorted(range(len(tokens.lengths)), key=lambda i: tokens.lengths[i])
-    found = {t.name: np.zeros((len(order), len(t.labels)), dtype=np.float32) for t in network.tasks}
-    for at in range(0, len(order), batch):
-        chosen = order[at : at + batch]
-        with _autocast(plan):
-            logits = network.classify(network.pool_from(*tokens.batch(chosen), plan.freeze))
-        for name, values in logits.items():
-            found[name][chosen] = values.float().cpu().numpy()
-    return found
-
-
 def evaluate_rows(network: Network, tokens: Tokens, rows: Sequence[Row], plan: Plan) -> dict[str, Any]:
     """Macro-F1 per task, source and language, and `score`: the mean over tasks of the mean over languages."""
     logits = predict(network, tokens, plan)
@@ -389,13 +306,6 @@ def evaluate_rows(network: Network, tokens: Tokens, rows: Sequence[Row], plan: P
     return scores
 
 
-def _autocast(plan: Plan) -> torch.autocast:
-    return torch.autocast(plan.device.split(":")[0], dtype=torch.bfloat16, enabled=plan.half)
-
-
 def _plan_json(plan: Plan) -> dict[str, Any]:
     """What a checkpoint must agree on; where it lies and how often it is written may change."""
     return {k: v for k, v in asdict(plan).items() if k not in ("out", "checkpoint_seconds")}
-
-
-__all__ = ["Plan", "Tokens", "Trainer", "balance", "evaluate_rows", "freeze", "mean_pool", "predict", "targets"]

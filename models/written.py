@@ -114,8 +114,9 @@ def training_rows(lang: str, fillings: int = 3, seed: int = 0, folder: Path = CO
     rng = random.Random(f"{seed}:{lang}")
     rows = list(_rows(corpus, corpus.patterns, "written", fillings, rng))
     for i, case in enumerate(corpus.hard):
-        for text in fill(case.text, corpus.slots, fillings, rng):
-            rows.append(_row(lang, "written", case.topic, case.sentiment, text, f"written:{lang}:hard:{i}"))
+        group = f"written:{lang}:hard:{i}"
+        texts = fill(case.text, corpus.slots, fillings, rng)
+        rows += [_row(lang, "written", case.topic, case.sentiment, text, group) for text in texts]
     return rows
 
 

@@ -5,17 +5,29 @@ from datetime import datetime
 
 from crosswind.stream.domain.article import ScoredArticle
 
+LANES = 1024
+"""More partitions than a topic may have (`settings.partitions`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One scored article as it was delivered.
 
     Attributes:
-        partition: the `news.scored` partition it came on; watermarks are kept per partition.
+        partition: the `news.scored` partition it came on.
     """
 
     scored: ScoredArticle
     partition: int
+
+    @property
+    def lane(self) -> int:
+        """The pair of `news.raw` and `news.scored` partition, as one number: watermarks are kept per lane.
+
+        `news.scored` is keyed by article and so mixes all of `news.raw`; when one raw partition is read ahead of the
+        others, a mark per scored partition would close buckets that the slower ones still have articles for.
+        """
+        return self.scored.article.origin.partition * LANES + self.partition
 
 
 @dataclass(frozen=True, slots=True)

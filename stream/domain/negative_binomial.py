@@ -4,6 +4,9 @@ import math
 
 from crosswind.stream.domain.tails import upper_tail
 
+LARGE = 1e4
+"""From this size on the difference of two log gammas loses digits (seen: tails that rose with the count)."""
+
 
 def negative_binomial_tail(count: int, mean: float, dispersion: float) -> float:
     """P(X >= count) for a count with the given mean and variance `dispersion * mean`; Poisson at dispersion 1.
@@ -27,7 +30,13 @@ def negative_binomial_tail(count: int, mean: float, dispersion: float) -> float:
         return upper_tail(log_mass, count, lambda k: mean / (k + 1))
     size, odds = mean / excess, excess / dispersion
     log_mass = (
-        math.lgamma(count + size) - math.lgamma(size) - math.lgamma(count + 1)
-        - size * math.log(dispersion) + count * math.log(odds)
+        _log_rising(size, count) - math.lgamma(count + 1) - size * math.log1p(excess) + count * math.log(odds)
     )  # fmt: skip
     return upper_tail(log_mass, count, lambda k: odds * (k + size) / (k + 1))
+
+
+def _log_rising(size: float, count: int) -> float:
+    """The logarithm of size * (size + 1) * … * (size + count - 1)."""
+    if size < LARGE:
+        return math.lgamma(count + size) - math.lgamma(size)
+    return count * math.log(size) + math.fsum(math.log1p(k / size) for k in range(count))

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from crosswind.errors import ContractError, DataError, Reason
 from crosswind.stream.adapters.kafka.topics import MAX_MESSAGE
@@ -65,7 +65,7 @@ def _open(path: Path) -> BinaryIO:
         names = archive.namelist()
         if len(names) != 1:
             raise DataError(f"{path} holds {len(names)} files; a GDELT archive holds one")
-        return io.BufferedReader(archive.open(names[0]))  # type: ignore[arg-type]
+        return cast(BinaryIO, archive.open(names[0]))
 
 
 def _row(number: int, line: bytes) -> AnyRow:

@@ -116,7 +116,9 @@ def open_feed(name: str) -> Feed:
     return Feed(count_rows(path), rows)
 
 
-def connect_producer(kafka: str, delivery_seconds: float = DELIVERY_SECONDS) -> Producer:
+def connect_producer(
+    kafka: str, delivery_seconds: float = DELIVERY_SECONDS, bootstrap_seconds: float = 10.0
+) -> Producer:
     """A producer that retries and confirms; after `delivery_seconds` without confirmation a row has failed.
 
     Raises:
@@ -128,9 +130,10 @@ def connect_producer(kafka: str, delivery_seconds: float = DELIVERY_SECONDS) -> 
             acks="all",
             linger_ms=5,
             max_request_size=MAX_MESSAGE,
-            delivery_timeout_ms=delivery_seconds * 1000,
-            request_timeout_ms=min(delivery_seconds, 30.0) * 1000,
-            bootstrap_timeout_ms=10_000,
+            # Whole numbers: a float here ends in struct.error on the producer's thread, and nothing is ever sent.
+            delivery_timeout_ms=int(delivery_seconds * 1000),
+            request_timeout_ms=int(delivery_seconds * 500),  # it must be shorter than the delivery
+            bootstrap_timeout_ms=int(bootstrap_seconds * 1000),
             metrics_enabled=False,
         )
     except (KafkaError, OSError, ValueError) as error:
@@ -231,13 +234,14 @@ class _Sender:
         self.sent = self.bad = self.bytes = 0
 
     def send(self, row: AnyRow) -> None:
-        size, bad = len(row.value), isinstance(row, BadRow)
+        size = len(row.value)
         self._wait_until(lambda: self._pending_rows < PENDING_ROWS and self._pending_bytes < PENDING_BYTES)
         self._check()
         with self._changed:
             self._pending_rows += 1
             self._pending_bytes += size
         topic, key, value, about = self._record(row)
+        bad = isinstance(row, BadRow) or topic == self._settings.dead_topic
         try:
             confirmation = self._producer.send(topic, key=key, value=value, headers=about)
         except KafkaError as error:  # before the broker was asked: no partition, no metadata in time
@@ -261,12 +265,13 @@ class _Sender:
 
     def _letter(
         self, row: AnyRow, error: ContractError, value: bytes | None
-    ) -> tuple[str, None, bytes | None, list[tuple[str, bytes]]]:
+    ) -> tuple[str, bytes | None, bytes | None, list[tuple[str, bytes]]]:
         """A dead letter; when the row is too large for one, its size and digest say which row it was."""
         about = headers(None, error, "FEED") | {LINE: str(row.line).encode(), SIZE: str(len(row.value)).encode()}
-        if value is None:
-            about[SHA256] = hashlib.sha256(row.value).hexdigest().encode()
-        return self._settings.dead_topic, None, value, list(about.items())
+        key = None
+        if value is None:  # the digest is the key as well: a record must have one of the two
+            key = about[SHA256] = hashlib.sha256(row.value).hexdigest().encode()
+        return self._settings.dead_topic, key, value, list(about.items())
 
     def _on_confirmed(self, size: int, bad: bool) -> None:
         with self._changed:

@@ -190,10 +190,12 @@ def _retry_after(answer: httpx.Response, now: datetime) -> timedelta | None:
 
 def _entries(content: bytes, kind: str, address: str, now: datetime) -> list[tuple[str, AnyRow]]:
     # A stream, never bytes: feedparser would take bytes for the name of a file or an address.
-    parsed = feedparser.parse(
-        io.BytesIO(content), response_headers={"content-type": kind, "content-location": address}
-    )
-    if not parsed.entries and (parsed.bozo or not parsed.version):
+    about = {"content-type": kind, "content-location": address}
+    try:
+        parsed = feedparser.parse(io.BytesIO(content), response_headers=about)
+    except Exception as error:  # whatever a hostile document breaks in it, the other feeds go on
+        raise _Refused(f"not a feed: {type(error).__name__} in feedparser") from error
+    if not parsed.entries and (parsed.bozo or not parsed.get("version")):
         raise _Refused(f"not a feed: {parsed.get('bozo_exception', 'no RSS or Atom in it')}")
     source = str(parsed.feed.get("title", "")).strip() or httpx.URL(address).host
     lang = language_code(str(parsed.feed.get("language", "")))

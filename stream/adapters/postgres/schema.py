@@ -99,12 +99,12 @@ class DuplicateRow(Base):
 
 
 class WatermarkRow(Base):
-    """How far event time has come on one partition of `news.scored`."""
+    """How far event time has come on one lane: a pair of `news.raw` and `news.scored` partition."""
 
     __tablename__ = "watermark"
 
     run: Mapped[str] = mapped_column(primary_key=True)
-    partition: Mapped[int] = mapped_column(primary_key=True)
+    lane: Mapped[int] = mapped_column(primary_key=True)
     event_time: Mapped[datetime | None]
     ahead: Mapped[list[datetime]]
     moved_at: Mapped[datetime]

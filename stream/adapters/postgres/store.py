@@ -62,12 +62,12 @@ _NOTE_DUPLICATES = text("""
     ON CONFLICT DO NOTHING
 """)
 
-_READ_WATERMARK = text("SELECT event_time, ahead FROM watermark WHERE run = :run AND partition = :partition FOR UPDATE")
+_READ_WATERMARK = text("SELECT event_time, ahead FROM watermark WHERE run = :run AND lane = :lane FOR UPDATE")
 
 _MOVE_WATERMARK = text("""
-    INSERT INTO watermark (run, partition, event_time, ahead, moved_at)
-    VALUES (:run, :partition, :event_time, :ahead, clock_timestamp())
-    ON CONFLICT (run, partition) DO UPDATE
+    INSERT INTO watermark (run, lane, event_time, ahead, moved_at)
+    VALUES (:run, :lane, :event_time, :ahead, clock_timestamp())
+    ON CONFLICT (run, lane) DO UPDATE
     SET event_time = GREATEST(watermark.event_time, excluded.event_time), ahead = excluded.ahead,
         moved_at = excluded.moved_at
 """)
@@ -167,14 +167,14 @@ def _note_duplicates(connection: Connection, run: str, duplicates: Sequence[Scor
 def _move_watermarks(connection: Connection, run: str, deliveries: Sequence[Delivery]) -> None:
     times: dict[int, list[datetime]] = {}
     for delivery in deliveries:
-        times.setdefault(delivery.partition, []).append(delivery.scored.article.published_at)
-    for partition in sorted(times):
-        row = connection.execute(_READ_WATERMARK, {"run": run, "partition": partition}).one_or_none()
+        times.setdefault(delivery.lane, []).append(delivery.scored.article.published_at)
+    for lane in sorted(times):
+        row = connection.execute(_READ_WATERMARK, {"run": run, "lane": lane}).one_or_none()
         before = Watermark(row.event_time, tuple(row.ahead)) if row else Watermark()
-        after = before.advance(times[partition])
+        after = before.advance(times[lane])
         connection.execute(
             _MOVE_WATERMARK,
-            {"run": run, "partition": partition, "event_time": after.event_time, "ahead": list(after.ahead)},
+            {"run": run, "lane": lane, "event_time": after.event_time, "ahead": list(after.ahead)},
         )
 
 

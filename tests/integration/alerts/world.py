@@ -59,7 +59,7 @@ class World:
         """Sets a partition's event time, moved `age` seconds ago."""
         self.execute(
             "INSERT INTO watermark VALUES (:run, :partition, :to, '{}', clock_timestamp() - :age * interval '1 s') "
-            "ON CONFLICT (run, partition) DO UPDATE SET event_time = :to, moved_at = excluded.moved_at",
+            "ON CONFLICT (run, lane) DO UPDATE SET event_time = :to, moved_at = excluded.moved_at",
             to=to, partition=partition, age=age,
         )  # fmt: skip
 

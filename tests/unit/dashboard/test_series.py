@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,4 +80,4 @@ def test_gaps_are_long_silent_and_apart(totals: list[int]) -> None:
     for start, end in found:
         assert end - start >= GAP
         assert all(total == 0 for at, total in zip(SPAN.times, totals, strict=True) if start <= at < end)
-    assert all(before[1] < after[0] for before, after in zip(found, found[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in pairwise(found))

@@ -42,8 +42,9 @@ def test_the_default_view_has_an_empty_address() -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["?range=<script>", "?topics=%3Cimg%3E,", "?pick=credit,2026,2027", "?pick=credit,2026-03-02T10:00:00Z", "?before=a%00",
-     "?sentiment=angry", "?pick=credit,2026-03-02T10:00:00Z,2026-03-02T09:00:00Z", "?pick=a,0001-01-01T00:00:00%2B23:00,x"],
+    ["?range=<script>", "?topics=%3Cimg%3E,", "?pick=credit,2026,2027", "?before=a%00", "?sentiment=angry",
+     "?pick=credit,2026-03-02T10:00:00Z", "?pick=credit,2026-03-02T10:00:00Z,2026-03-02T09:00:00Z",
+     "?pick=a,0001-01-01T00:00:00%2B23:00,x"],
 )  # fmt: skip
 def test_what_cannot_be_read_is_the_default(query: str) -> None:
     assert View.from_query(query) == View()

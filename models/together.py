@@ -1,0 +1,54 @@
+"""Several processes of one thread each, training together: local SGD (Stich 2019).
+
+On a busy machine two threads that meet after every operation wait for each other most of the time: 12 rows/s were seen
+where a single thread gave 30. Processes that train on their own share of the rows and meet every few steps, to average
+their weights, do not.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import Final
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+MEET_EVERY: Final = 8
+
+
+def join() -> tuple[int, int]:
+    """This process's number and how many there are, from RANK and WORLD_SIZE as torchrun sets them; (0, 1) alone."""
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1 and not dist.is_initialized():
+        dist.init_process_group("gloo", rank=rank, world_size=world)
+    return rank, world
+
+
+def rank() -> int:
+    """This process's number; 0 alone."""
+    return int(dist.get_rank()) if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """How many processes train together; 1 alone."""
+    return int(dist.get_world_size()) if dist.is_initialized() else 1
+
+
+@torch.no_grad()
+def meet(parameters: Iterable[nn.Parameter], done: bool) -> bool:
+    """Average the parameters over the processes, in place.
+
+    Args:
+        done: whether this process would stop.
+
+    Returns:
+        Whether any would: then all stop, since nobody can be met any more.
+    """
+    learning = [p for p in parameters if p.requires_grad]
+    flat = torch.cat([*(p.detach().reshape(-1) for p in learning), torch.tensor([float(done)])])
+    dist.all_reduce(flat)
+    at = 0
+    for p in learning:
+        p.copy_((flat[at : at + p.numel()] / world()).reshape(p.shape))
+        at += p.numel()
+    return bool(flat[-1] > 0)

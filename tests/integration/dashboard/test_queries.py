@@ -1,0 +1,198 @@
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Engine, event, text
+
+from crosswind.dashboard import content
+from crosswind.dashboard.queries import PAGE, Reader, Wanted
+from crosswind.dashboard.series import MAX_BINS
+from crosswind.dashboard.view import RANGES, Pick, View
+from crosswind.errors import DatabaseError, DataError
+from crosswind.stream.adapters.postgres.engine import connect
+from crosswind.stream.domain.article import ScoredArticle, Sentiment
+from tests.builders import START, scored_article
+from tests.newsroom import END, SURGE, add_incident, newsroom, store
+
+
+@pytest.fixture
+def reader(engine: Engine) -> Reader:
+    return Reader(engine, "live")
+
+
+@pytest.fixture
+def articles(engine: Engine) -> list[ScoredArticle]:
+    made = newsroom(600)
+    store(engine, made)
+    return made
+
+
+def test_an_empty_database_has_no_now(reader: Reader) -> None:
+    status = reader.status()
+    assert (status.now, status.newest, status.model, status.quiet_seconds) == (None, None, None, None)
+    assert content.overview(reader, View(), status) is None
+    assert content.articles(reader, View(), status).articles == []
+
+
+def test_now_is_the_newest_event_time(reader: Reader, articles: list[ScoredArticle]) -> None:
+    status = reader.status()
+    assert status.now == max(scored.article.published_at for scored in articles)
+    assert status.earliest == min(scored.article.published_at for scored in articles)
+    assert status.quiet_seconds is not None
+    assert status.model == "tiny"
+
+
+def test_one_wrong_date_does_not_move_now(engine: Engine, reader: Reader, articles: list[ScoredArticle]) -> None:
+    before = reader.status().now
+    store(engine, [scored_article(9999, minutes=60 * 24 * 300)])
+    status = reader.status()
+    assert status.now == before
+    assert status.newest is not None
+    assert status.newest > START + timedelta(days=200)
+
+
+@pytest.mark.parametrize("name", list(RANGES))
+def test_trends_count_each_article_of_the_range_once(reader: Reader, articles: list[ScoredArticle], name: str) -> None:
+    found = content.overview(reader, View(range=name), reader.status())
+    assert found is not None
+    inside = [s for s in articles if found.span.start <= s.article.published_at < found.span.end]
+    assert found.articles == len(inside) > 0
+    assert found.negative == sum(scored.score.sentiment is Sentiment.NEGATIVE for scored in inside)
+    assert all(len(trend.articles) == found.span.bins <= MAX_BINS for trend in found.trends.values())
+
+
+def test_filters_narrow_the_trends(reader: Reader, articles: list[ScoredArticle]) -> None:
+    found = content.overview(reader, View(range="all", topics=("credit",), langs=("en", "ja")), reader.status())
+    assert found is not None
+    assert list(found.trends) == ["credit"]
+    wanted = [s for s in articles if s.score.topic == "credit" and s.article.lang in ("en", "ja")]
+    assert found.articles == len(wanted)
+    assert set(found.langs) == {scored.article.lang for scored in articles}
+
+
+def test_the_silence_of_the_feed_is_a_gap_whatever_is_filtered(reader: Reader, articles: list[ScoredArticle]) -> None:
+    every, some = (content.overview(reader, view, reader.status()) for view in (View(), View(langs=("hi",))))
+    assert every is not None
+    assert some is not None
+    assert len(every.gaps) >= 1
+    assert every.gaps == some.gaps
+
+
+def test_entities_do_not_count_an_article_twice(engine: Engine, reader: Reader) -> None:
+    store(engine, [scored_article(1, entities=("Northgate", "Southbank"))])
+    found = content.overview(reader, View(range="all"), reader.status())
+    assert found is not None
+    assert found.articles == 1
+
+
+def test_pages_hold_every_article_once_newest_first(engine: Engine, reader: Reader) -> None:
+    store(engine, [scored_article(number, minutes=number // 7) for number in range(3 * PAGE + 5)])
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = reader.articles(Wanted(before=cursor))
+        seen += page.articles
+        cursor = page.next
+    assert len({article.article_id for article in seen}) == len(seen) == 3 * PAGE + 5
+    keys = [(article.published_at, article.article_id) for article in seen]
+    assert keys == sorted(keys, reverse=True)
+
+
+def test_a_page_is_not_moved_by_newer_articles(engine: Engine, reader: Reader) -> None:
+    store(engine, [scored_article(number) for number in range(40)])
+    cursor = reader.articles(Wanted()).next or ""
+    before = reader.articles(Wanted(before=cursor))
+    store(engine, [scored_article(number) for number in range(40, 60)])
+    assert reader.articles(Wanted(before=cursor)) == before
+
+
+def test_a_pick_lists_what_the_point_counted(reader: Reader, articles: list[ScoredArticle]) -> None:
+    start = SURGE[0]
+    view = View(pick=Pick("credit", start, start + timedelta(minutes=30)))
+    page = content.articles(reader, view, reader.status())
+    wanted = [s for s in articles if s.score.topic == "credit" and view.pick is not None]
+    wanted = [s for s in wanted if start <= s.article.published_at < start + timedelta(minutes=30)]
+    assert {article.article_id for article in page.articles} == {scored.article.article_id for scored in wanted}
+    assert page.articles
+
+
+def test_articles_are_filtered_by_sentiment_and_language(reader: Reader, articles: list[ScoredArticle]) -> None:
+    page = reader.articles(Wanted(langs=("ja",), sentiment="positive"))
+    assert {(article.lang, article.sentiment) for article in page.articles} == {("ja", "positive")}
+
+
+@pytest.mark.parametrize("cursor", ["x", "!!", "bm90IGEgdGltZXxh", "MjAyNi0wMy0wMnxh"])
+def test_a_foreign_cursor_is_refused_by_the_reader_and_forgiven_by_the_page(reader: Reader, cursor: str) -> None:
+    with pytest.raises(DataError, match="not one of ours"):
+        reader.articles(Wanted(before=cursor))
+    assert content.articles(reader, View(before=cursor), reader.status()).next is None
+
+
+def test_incidents_are_those_open_in_the_span(engine: Engine, reader: Reader, articles: list[ScoredArticle]) -> None:
+    add_incident(engine, evidence=[articles[0].article.article_id, "gone"])
+    add_incident(engine, incident_id="open", seq=2, state="firing", resolved_at=None)
+    found = {incident.incident_id: incident for incident in reader.incidents(SURGE[0], SURGE[1])}
+    assert found["i1"].evidence == [articles[0].article.title]
+    assert [incident.incident_id for incident in reader.incidents(END, END + timedelta(hours=1))] == ["open"]
+    assert reader.incidents(START, SURGE[0] - timedelta(hours=1)) == []
+
+
+def test_an_incident_over_all_languages_stays_under_a_language_filter(engine: Engine, reader: Reader) -> None:
+    add_incident(engine)
+    add_incident(engine, incident_id="ja", seq=2, lang="ja")
+    found = reader.incidents(START, END, langs=("en",))
+    assert [incident.incident_id for incident in found] == ["i1"]
+
+
+def test_a_pending_incident_is_no_band(engine: Engine, reader: Reader, articles: list[ScoredArticle]) -> None:
+    add_incident(engine, state="pending", fired_at=None, resolved_at=None)
+    found = content.overview(reader, View(), reader.status())
+    assert found is not None
+    assert found.bands("credit") == []
+
+
+def test_runs_do_not_mix(engine: Engine, articles: list[ScoredArticle]) -> None:
+    assert Reader(engine, "replay-1").status().now is None
+
+
+def test_the_version_changes_with_articles_and_alerts(engine: Engine, reader: Reader) -> None:
+    versions = [reader.version()]
+    store(engine, [scored_article(1)])
+    versions.append(reader.version())
+    add_incident(engine)
+    versions.append(reader.version())
+    assert len(set(versions)) == 3
+    assert reader.version() == versions[-1]
+
+
+def test_a_database_that_is_away_is_one_clear_error() -> None:
+    away = Reader(connect("postgresql://nobody@127.0.0.1:1/nothing"), "live")
+    with pytest.raises(DatabaseError, match="is it running"):
+        away.status()
+
+
+def test_no_query_reads_all_articles(engine: Engine, reader: Reader) -> None:
+    store(engine, newsroom(20_000, seed=2))
+    with engine.begin() as connection:
+        connection.execute(text("ANALYZE article"))
+    plans = _plans(engine, reader)
+    assert len(plans) >= 8
+    assert not [plan for plan in plans if "Seq Scan on article" in plan]
+
+
+def _plans(engine: Engine, reader: Reader) -> list[str]:
+    """The plan of every statement that the pages send, as the database explains it."""
+    statements: list[tuple[str, object]] = []
+    def note(_connection: object, _cursor: object, statement: str, given: object, *_: object) -> None:
+        statements.append((statement, given))
+
+    event.listen(engine, "before_cursor_execute", note)
+    status = reader.status()
+    content.overview(reader, View(), status)
+    for view in (View(), View(topics=("credit",)), View(langs=("hi",)), View(pick=Pick("credit", *SURGE))):
+        cursor = content.articles(reader, view, status).next or ""
+        content.articles(reader, View(before=cursor), status)
+    event.remove(engine, "before_cursor_execute", note)
+    with engine.connect() as connection:
+        return [
+            "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {statement}", given))  # type: ignore[arg-type]
+            for statement, given in statements
+        ]

@@ -1,0 +1,40 @@
+"""A dashboard served for a test: the real server in a thread, on a free port."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+
+import uvicorn
+from pydantic import SecretStr
+
+from crosswind.dashboard.app import create_app
+from crosswind.dashboard.serve import bind
+from crosswind.settings import Settings
+from crosswind.stream.adapters.postgres.engine import connect
+
+DEADLINE = 20.0
+
+
+@contextlib.contextmanager
+def served(database_url: str) -> Iterator[str]:
+    """The address, without a slash at its end, of a dashboard on that database; reading only."""
+    engine = connect(database_url, read_only=True)
+    app = create_app(Settings(database_url=SecretStr(database_url)), engine)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    with bind("127.0.0.1", 0) as bound:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="dashboard", daemon=True)
+        thread.start()
+        _wait(server, thread)
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+        server.should_exit = True
+        thread.join(DEADLINE)
+    engine.dispose()
+
+
+def _wait(server: uvicorn.Server, thread: threading.Thread) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not server.started:
+        assert thread.is_alive(), "the dashboard ended before it answered"
+        assert time.monotonic() < deadline, "the dashboard did not start in time"
+        time.sleep(0.02)
