@@ -31,7 +31,7 @@ STOP_SECONDS = 5.0
 """Children get this long after SIGTERM; broker and database come after them, within ten seconds in all."""
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error: somebody pressed Ctrl-C
+class Stopped(Exception):
     """A signal asked us to stop."""
 
 

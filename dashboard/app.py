@@ -78,6 +78,8 @@ def _add_pages(server: FastAPI, reader: Reader) -> list[str]:
     )
     dash.layout = frame()
     add_callbacks(dash, reader)
+    # Dash finds its assets on the first request for `/`; whoever opened another page first got one without a style sheet
+    dash._setup_server()
     return list(dash.csp_hashes())
 
 

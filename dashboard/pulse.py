@@ -54,8 +54,10 @@ class Pulse:
             await asyncio.sleep(self._look)
 
     async def events(self, beat: float = BEAT) -> AsyncIterator[str]:
-        """Server-sent events: `pulse` at once and with every change; also every `beat` seconds, for the clocks."""
+        """Server-sent `pulse` events: the present version, every change, and every `beat` seconds one for the clocks."""
         count = 0
+        while not self._version:  # nothing is known yet, right after the start
+            await self.wait(self._changed, beat)
         while True:
             changed = self._changed
             count += 1

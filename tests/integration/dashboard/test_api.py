@@ -83,6 +83,13 @@ def test_a_foreign_host_is_refused(client: httpx.Client) -> None:
     assert client.get("/", headers={"Host": "evil.example"}).status_code == 421
 
 
+@pytest.mark.parametrize("path", ["/series?topic=credit", "/"])
+def test_the_first_page_has_its_style_sheet_whichever_it_is(client: httpx.Client, path: str) -> None:
+    page = client.get(path).text
+    assert "crosswind.css" in page
+    assert "live.js" in page
+
+
 def test_the_page_names_no_other_host(client: httpx.Client) -> None:
     page = client.get("/")
     assert "://" not in page.text.replace("http://www.w3.org", "")

@@ -52,7 +52,8 @@ def test_web_links_are_links(url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [None, "", "javascript:alert(1)", " javascript:alert(1)", "JAVASCRIPT:alert(1)", "data:text/html,x",
-     "//evil.example", "https://", "https:\\evil", "http://a\nb", "http://[broken", "file:///etc/passwd", "java\tscript:alert(1)"],
+     "//evil.example", "https://", "https:\\evil", "http://a\nb", "http://[broken",
+     "file:///etc/passwd", "java\tscript:alert(1)"],
 )  # fmt: skip
 def test_every_other_address_is_no_link(url: str | None) -> None:
     assert safe_href(url) is None

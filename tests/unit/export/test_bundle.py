@@ -1,0 +1,111 @@
+"""Each way a bundle can be wrong is one clear error. The bundle is the tiny real one of `tiny_bundle.py`."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from onnx import TensorProto
+
+from crosswind.errors import BundleError, ProviderError
+from crosswind.export.bundle import MANIFEST, MODEL, TOKENIZER, seal, verify
+from crosswind.export.inspect import check, diff
+from crosswind.stream.adapters.onnx_scorer import OnnxScorer
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(tiny_bundle, tmp_path / "bundle")
+
+
+def reseal(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text())
+    change(manifest)
+    seal(folder, manifest)
+
+
+def test_flipped_bit(bundle: Path) -> None:
+    raw = bytearray((bundle / MODEL).read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (bundle / MODEL).write_bytes(raw)
+    with pytest.raises(BundleError, match="was altered"):
+        verify(bundle)
+
+
+def test_truncated_file(bundle: Path) -> None:
+    os.truncate(bundle / TOKENIZER, 100)
+    with pytest.raises(BundleError, match="was altered"):
+        verify(bundle)
+
+
+def test_truncated_graph_that_was_sealed_so(bundle: Path) -> None:
+    os.truncate(bundle / MODEL, (bundle / MODEL).stat().st_size // 2)
+    with pytest.raises(BundleError, match="is not an ONNX graph"):
+        reseal(bundle, lambda manifest: None)
+
+
+@pytest.mark.parametrize("labels", [["positive", "negative"], ["positive", "neutral", "negative", "mixed"]])
+def test_missing_and_extra_label(bundle: Path, labels: list[str]) -> None:
+    reseal(bundle, lambda manifest: manifest["heads"][1].update(labels=labels))
+    with pytest.raises(BundleError, match="sentiment"):
+        OnnxScorer(bundle)
+    with pytest.raises(BundleError, match=f"expected {len(labels)} labels"):
+        check(bundle)
+
+
+def test_foreign_tokenizer(bundle: Path) -> None:
+    with pytest.raises(BundleError, match=r"tokenizer.*7 entries.*6 rows"):
+        reseal(bundle, lambda manifest: manifest.update(vocabulary=6))
+
+
+def test_newer_manifest_format(bundle: Path) -> None:
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    (bundle / MANIFEST).write_text(json.dumps({**manifest, "format": 2}))
+    with pytest.raises(BundleError, match="format 2; this Crosswind reads format 1"):
+        verify(bundle)
+
+
+def test_link(bundle: Path) -> None:
+    (bundle / MODEL).rename(bundle.parent / MODEL)
+    (bundle / MODEL).symlink_to(bundle.parent / MODEL)
+    with pytest.raises(BundleError, match="not a plain file"):
+        verify(bundle)
+
+
+def test_extra_file(bundle: Path) -> None:
+    (bundle / "weights.pickle").write_bytes(b"x")
+    with pytest.raises(BundleError, match=r"weights\.pickle"):
+        verify(bundle)
+
+
+def test_external_data(bundle: Path) -> None:
+    model = onnx.load(str(bundle / MODEL))
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../elsewhere.bin")
+    (bundle / MODEL).write_bytes(model.SerializeToString())
+    with pytest.raises(BundleError, match=r"data outside .*topic_rows"):
+        reseal(bundle, lambda manifest: None)
+
+
+def test_no_cuda_where_it_is_demanded(bundle: Path) -> None:
+    with pytest.raises(ProviderError, match="CUDAExecutionProvider is not available"):
+        OnnxScorer(bundle, device="cuda")
+
+
+def test_answers_that_are_not_the_sealed_ones(bundle: Path) -> None:
+    check(bundle)
+    reseal(bundle, lambda manifest: manifest["smoke"][0].update(sentiment="positive"))
+    with pytest.raises(BundleError, match="gives sentiment 'negative'.*sealed with 'positive'"):
+        check(bundle)
+
+
+def test_version_follows_content(bundle: Path, tiny_bundle: Path) -> None:
+    assert diff(bundle, tiny_bundle)["fields"] == {}
+    reseal(bundle, lambda manifest: manifest.update(unsure_below=0.5))
+    assert set(diff(bundle, tiny_bundle)["fields"]) == {"version", "unsure_below"}
