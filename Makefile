@@ -31,8 +31,11 @@ test: $(VENV)/.dev lint
 test-full: $(VENV)/.dev lint
 	$(BIN)/python -m pytest
 
+DATA ?= ../shared/data
 bundle: $(VENV)/.dev
-	$(BIN)/python -m crosswind.models.make_bundle
+	$(BIN)/crosswind train --data $(DATA) --out runs/shipped
+	$(BIN)/crosswind export runs/shipped --out models/bundle --name crosswind-e5-small
+	$(BIN)/python bench/model.py
 
 bench: $(VENV)/.dev
 	for bench in bench/*.py; do $(BIN)/python $$bench || exit 1; done

@@ -115,7 +115,8 @@ def size(folder: Path) -> list[Bar]:
 
 def multifin(data: Path, english_only: bool, minutes: float) -> Bar:
     """Fine-tune on multifin's train part by this pipeline, measure on its valid part, throw the weights away."""
-    from crosswind.models.training import Plan, Trainer
+    from crosswind.models.tokens import Plan
+    from crosswind.models.training import Trainer
 
     raw = benchmark_rows(data, "multifin")
     labels = tuple(sorted({str(r["topic"]) for r in raw}))

@@ -178,10 +178,10 @@ def describe(alert: Alert) -> str:
     lang = "all languages" if alert.lang == "*" else alert.lang
     if alert.state == "resolved":
         return f"resolved {alert.at:%Y-%m-%d %H:%M} UTC  {where}, {lang}"
-    return (
-        f"ALERT {alert.at:%Y-%m-%d %H:%M} UTC  bad news surges: {where}, {lang}: {alert.observed} negative articles in an "
-        f"hour, {alert.expected:.1f} expected, from {alert.sources} sources in {len(alert.languages)} languages"
-    )
+    counted = f"{alert.observed} negative articles in an hour, {alert.expected:.1f} expected"
+    spread = f"from {alert.sources} sources in {len(alert.languages)} languages"
+    return f"ALERT {alert.at:%Y-%m-%d %H:%M} UTC  bad news surges: {where}, {lang}: {counted}, {spread}"
+
 
 
 class _FeedThread(threading.Thread):

@@ -78,7 +78,7 @@ def _add_pages(server: FastAPI, reader: Reader) -> list[str]:
     )
     dash.layout = frame()
     add_callbacks(dash, reader)
-    # Dash finds its assets on the first request for `/`; whoever opened another page first got one without a style sheet
+    # Dash finds its assets on the first request for `/`; who opened another page first got it without a style sheet
     dash._setup_server()
     return list(dash.csp_hashes())
 

@@ -162,11 +162,13 @@ def _add_header(app: Dash, reader: Reader) -> None:
 def _add_overview(app: Dash, reader: Reader) -> None:
     @app.callback(
         *(Output({"type": kind, "topic": EVERY}, prop)
-          for kind, prop in (("trend", "figure"), ("summary", "children"), ("card", "className"), ("open", "href"))),
+          for kind, prop in (("trend", "figure"), ("trend", "relayoutData"), ("summary", "children"),
+                             ("card", "className"), ("open", "href"))),
         Output("figures", "children"), Output("movers", "children"), Output("heat", "figure"), *_DATA,
+        State({"type": "trend", "topic": EVERY}, "relayoutData"),
     )  # fmt: skip
     @_patient
-    async def overview(_path: str, search: str, _pulse: Any) -> tuple[Any, ...]:
+    async def overview(_path: str, search: str, _pulse: Any, looks: list[Any]) -> tuple[Any, ...]:
         view = View.from_query(search)
         found = await asyncio.to_thread(lambda: content.overview(reader, view, reader.status()))
         if found is None:
@@ -175,18 +177,33 @@ def _add_overview(app: Dash, reader: Reader) -> None:
         alerts = {topic: len(found.bands(topic)) for topic in topics}
         hidden = {topic for topic in topics if view.topics and topic not in view.topics}
         return (
-            [no_update if topic in hidden else found.figure(topic, view) for topic in topics],
+            [no_update if topic in hidden else found.figure(topic, view, zoom=_zoom(look))
+             for topic, look in zip(topics, looks, strict=True)],
+            _forgotten(len(topics)),
             [components.card_summary(found.trends.get(topic), alerts[topic]) for topic in topics],
             [_card_class(topic in hidden, alerts[topic], topic in found.trends) for topic in topics],
             [components.series_href(view, topic) for topic in topics],
             components.key_figures(found.articles, found.negative, found.incidents, found.langs, _kept(view)),
             components.mover_list(found.movers, view),
             found.heat(),
-        )
+        )  # fmt: skip
 
 
 def _kept(view: View) -> str:
     return replace(view, topic="", pick=None, before="").to_query()
+
+
+def _zoom(relayout: Any) -> tuple[str, str] | None:
+    """The part of the time axis that the reader zoomed to. A new address starts unzoomed; only news keeps the zoom."""
+    if ctx.triggered_id != "pulse" or not isinstance(relayout, dict):
+        return None
+    start, end = relayout.get("xaxis.range[0]"), relayout.get("xaxis.range[1]")
+    return (start, end) if isinstance(start, str) and isinstance(end, str) else None
+
+
+def _forgotten(count: int) -> list[Any]:
+    """Takes zooms out of the charts' memory with a new address, so that the next news does not bring them back."""
+    return [no_update if ctx.triggered_id == "pulse" else None] * count
 
 
 def _card_class(hidden: bool, alerts: int, known: bool) -> str:
@@ -217,10 +234,10 @@ def _incidents(reader: Reader, view: View) -> list[Any]:
 def _add_series(app: Dash, reader: Reader) -> None:
     @app.callback(
         Output("series", "figure"), Output("series-summary", "children"), Output("series-alerts", "children"),
-        Output("back", "href"), *_DATA,
+        Output("back", "href"), Output("series", "relayoutData"), *_DATA, State("series", "relayoutData"),
     )  # fmt: skip
     @_patient
-    async def series(_path: str, search: str, _pulse: Any) -> tuple[Any, ...]:
+    async def series(_path: str, search: str, _pulse: Any, look: Any) -> tuple[Any, ...]:
         view = View.from_query(search)
         if view.topic not in TOPICS:
             raise PreventUpdate
@@ -229,5 +246,5 @@ def _add_series(app: Dash, reader: Reader) -> None:
             raise PreventUpdate
         summary = components.card_summary(found.trends.get(view.topic), len(found.bands(view.topic)))
         back = "/" + _kept(view)
-        figure = found.figure(view.topic, view, tall=True)
-        return figure, summary, components.alert_list(found.incidents, view), back
+        figure = found.figure(view.topic, view, tall=True, zoom=_zoom(look))
+        return figure, summary, components.alert_list(found.incidents, view), back, _forgotten(1)[0]

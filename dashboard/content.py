@@ -54,12 +54,15 @@ class Overview:
         """The alerts on one topic's chart, those over all topics included."""
         return [band_of(i, topic, self.span) for i in self.incidents if i.topic in (topic, ALL)]
 
-    def figure(self, topic: str, view: View, *, tall: bool = False) -> dict[str, Any]:
+    def figure(
+        self, topic: str, view: View, *, tall: bool = False, zoom: tuple[str, str] | None = None
+    ) -> dict[str, Any]:
         """One topic's chart."""
         revision = f"{view.range} {topic}"
         return trend_figure(
-            self.trends.get(topic), self.span, bands=self.bands(topic), gaps=self.gaps, revision=revision, tall=tall
-        )
+            self.trends.get(topic), self.span, bands=self.bands(topic), gaps=self.gaps, revision=revision, tall=tall,
+            zoom=zoom,
+        )  # fmt: skip
 
     def heat(self) -> dict[str, Any]:
         """The heat map of languages."""

@@ -54,7 +54,7 @@ def escape(text: str, limit: int = 120) -> str:
 
 def trend_figure(
     trend: Trend | None, span: Span, *, bands: Sequence[Band], gaps: Sequence[tuple[datetime, datetime]], revision: str,
-    tall: bool = False,
+    tall: bool = False, zoom: tuple[str, str] | None = None,
 ) -> Figure:
     """Negative share above volume for one topic.
 
@@ -62,12 +62,16 @@ def trend_figure(
         trend: None: no article of this topic in the span.
         bands: alerts of this topic.
         gaps: stretches in which the whole feed was silent.
-        revision: while it stays the same, the reader's zoom is kept.
+        revision: while it stays the same, Plotly keeps what the reader did to the chart.
         tall: the drill-down's size instead of a card's.
+        zoom: the part of the time axis that the reader looks at, as Plotly reported it; None: all of the span.
     """
     data = _traces(trend, span) if trend else []
-    data += _band_strip(bands, span)
-    return {"data": data, "layout": _layout(span, bands, gaps, revision, tall)}
+    data += [*_band_strip(bands, span), _anchor(span)]
+    layout = _layout(span, bands, gaps, revision, tall)
+    if zoom:  # Plotly's own `uirevision` lost the zoom here whenever the span had moved on
+        layout["xaxis"] |= {"range": list(zoom), "autorange": False}
+    return {"data": data, "layout": layout}
 
 
 def _traces(trend: Trend, span: Span) -> list[Figure]:
@@ -88,6 +92,16 @@ def _traces(trend: Trend, span: Span) -> list[Figure]:
         {**bars, "name": "other articles", "y": other, "marker": {"color": VOLUME},
          "hovertemplate": "%{y} other articles<extra></extra>"},
     ]  # fmt: skip
+
+
+def _anchor(span: Span) -> Figure:
+    """An unseen line from end to end of the span, which the axis fits itself to.
+
+    A range set by us would do the same, but a double click could then not bring the whole span back.
+    """
+    ends = [_plain(span.start), _plain(span.end)]
+    line = {"width": 0, "color": "rgba(0,0,0,0)"}
+    return {"type": "scatter", "mode": "lines", "x": ends, "y": [0, 0], "line": line, "hoverinfo": "skip"}
 
 
 def _band_strip(bands: Sequence[Band], span: Span) -> list[Figure]:
@@ -122,7 +136,7 @@ def _layout(
         "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 11},
         "hoverlabel": {"align": "left", "namelength": 0},
-        "xaxis": {"type": "date", "range": [_plain(span.start), _plain(span.end)], "nticks": 9 if tall else 4,
+        "xaxis": {"type": "date", "nticks": 9 if tall else 4,
                   "showgrid": False, "zeroline": False, "anchor": "y2", "hoverformat": "%d %b %H:%M UTC",
                   "tickformatstops": [{"dtickrange": [None, 86399999], "value": "%H:%M\n%d %b"},
                                       {"dtickrange": [86400000, None], "value": "%d %b\n%Y"}]},

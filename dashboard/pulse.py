@@ -54,7 +54,7 @@ class Pulse:
             await asyncio.sleep(self._look)
 
     async def events(self, beat: float = BEAT) -> AsyncIterator[str]:
-        """Server-sent `pulse` events: the present version, every change, and every `beat` seconds one for the clocks."""
+        """Server-sent `pulse` events: the present version, every change, and one each `beat` seconds for clocks."""
         count = 0
         while not self._version:  # nothing is known yet, right after the start
             await self.wait(self._changed, beat)

@@ -178,7 +178,7 @@ def _opset(path: Path) -> int:
 
 
 def choose_smoke(texts: Sequence[str], source: Source, folder: Path) -> list[dict[str, str]]:
-    """Up to `SMOKE` texts with the bundle's own answers: the surest per answer, so that no machine's rounding matters."""
+    """Up to `SMOKE` texts with the bundle's answers: the surest of each, so that no machine's rounding matters."""
     if not texts:
         return []
     outputs = run_graph(folder / bundle.MODEL, encode(source.tokenizer, texts, source.max_tokens), source.heads)

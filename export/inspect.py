@@ -59,7 +59,8 @@ def _compared(
 ) -> list[dict[str, Any]]:
     texts = [row.text for row in rows]
     old, new = _logits(one, before, texts), _logits(other, after, texts)
-    shared = [head for head in before.heads if any(h.name == head.name and h.labels == head.labels for h in after.heads)]
+    known = {(head.name, head.labels) for head in after.heads}
+    shared = [head for head in before.heads if (head.name, head.labels) in known]
     return [
         comparison.to_json()
         for head in shared

@@ -97,7 +97,7 @@ class Verdict:
 def answers(logits: NDArray[np.float32], head: Head, unsure_below: float) -> Ints:
     """What serving answers, [n]: the likeliest label; an unsure sentiment counts as neutral, as in `OnnxScorer`."""
     probabilities = softmax(logits, head.temperature)
-    chosen = probabilities.argmax(1).astype(np.int64)
+    chosen: Ints = probabilities.argmax(1).astype(np.int64)
     if head.name == "sentiment" and "neutral" in head.labels:
         chosen[probabilities.max(1) < unsure_below] = head.labels.index("neutral")
     return chosen

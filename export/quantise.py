@@ -10,12 +10,13 @@ changed 10 % of the labels. Standard operators only; ONNX Runtime fuses each gro
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from crosswind.errors import ModelError
 from crosswind.export.calibration import Floats, Inputs, Product, products
@@ -34,16 +35,25 @@ class Recipe:
             clip them silently, and the scores would depend on the machine's age.
         apart: channels of each input that are multiplied in fp32.
         by_token: activations are divided by each token's largest before they are rounded.
+        fine: products whose activations are rounded twice, the second time what the first left over: as exact as 15
+            bits, for twice the multiplications. `narrowing`: those with more inputs than outputs, which is where a
+            feed-forward block ends, and where the activations are hardest to round.
     """
 
     bits: int = 7
     apart: int = 4
     by_token: bool = False
+    fine: Literal["none", "narrowing", "all"] = "none"
+
+    def parts(self, inputs: int, outputs: int) -> int:
+        """How many times the activations of a product are rounded."""
+        return 2 if self.fine == "all" or (self.fine == "narrowing" and inputs > outputs) else 1
 
     @property
     def name(self) -> str:
         """For reports."""
-        return f"{self.bits} bits, {self.apart} channels apart" + ", scaled by token" * self.by_token
+        token = ", scaled by token" * self.by_token
+        return f"{self.bits} bits, {self.apart} channels apart{token}, fine: {self.fine}"
 
     @property
     def limit(self) -> int:
@@ -51,8 +61,18 @@ class Recipe:
         return int(2 ** (self.bits - 1)) - 1
 
 
-RECIPES = (Recipe(), Recipe(by_token=True), Recipe(apart=16, by_token=True), Recipe(8, 16, True))
-"""From fast to exact; the export takes the first that passes its gates. The last one needs VNNI or ARM to be exact."""
+RECIPES = (
+    Recipe(by_token=True),
+    Recipe(8, 4, True),
+    Recipe(8, 4, True, "narrowing"),
+    Recipe(8, 4, True, "all"),
+)
+"""From fast and portable to exact; the export takes the first that passes its gates.
+
+On a hardly trained multilingual-e5 (12 × 384, many near ties, 354 texts) the first two moved topic logits by 0.023 and
+0.019 on average, and 98.6 and 99.2 % of the topics agreed (the second on 1,044 texts: 98.3 %). ONNX Runtime's own
+quantiser: 0.14 and 90 %.
+"""
 
 
 def quantise(fp32: Path, int8: Path, recipe: Recipe, inputs: dict[str, Inputs]) -> None:
@@ -79,13 +99,14 @@ def _quantise_products(graph: onnx.GraphProto, recipe: Recipe, inputs: dict[str,
         name = product.node.input[0]
         if product.node.name.endswith(APART):
             continue
-        nodes = [] if name in prepared else _activations(graph, name, recipe.by_token)
+        parts = recipe.parts(*product.weights.dims)
+        nodes = [] if name in prepared else _activations(graph, name, recipe.by_token, parts)
         prepared.add(name)
-        _replace(graph, product.node, [*nodes, *_integer_product(graph, product, recipe, inputs[name])])
+        _replace(graph, product.node, [*nodes, *_integer_product(graph, product, recipe, inputs[name], parts)])
 
 
-def _activations(graph: onnx.GraphProto, name: str, by_token: bool) -> list[onnx.NodeProto]:
-    """Rounds one input to uint8; the products that share it share this."""
+def _activations(graph: onnx.GraphProto, name: str, by_token: bool, parts: int) -> list[onnx.NodeProto]:
+    """Rounds one input to uint8; products that share it share this. The second part is what the first rounds off."""
     nodes, source = [], name
     if by_token:
         constants = {tensor.name for tensor in graph.initializer}
@@ -99,14 +120,21 @@ def _activations(graph: onnx.GraphProto, name: str, by_token: bool) -> list[onnx
             helper.make_node("Max", [f"{name}/max", "tiny"], [f"{name}/token"], f"{name}/token"),
             helper.make_node("Div", [name, f"{name}/token"], [source], source),
         ]
-    outputs = [f"{name}/u8", f"{name}/scale", f"{name}/zero"]
-    return [*nodes, helper.make_node("DynamicQuantizeLinear", [source], outputs, f"{name}/u8")]
+    for part in range(parts):
+        rounded = [f"{name}/u8_{part}", f"{name}/scale_{part}", f"{name}/zero_{part}"]
+        nodes.append(helper.make_node("DynamicQuantizeLinear", [source], rounded, rounded[0]))
+        if part + 1 < parts:
+            back, rest = f"{name}/back_{part}", f"{name}/rest_{part}"
+            nodes.append(helper.make_node("DequantizeLinear", rounded, [back], back))
+            nodes.append(helper.make_node("Sub", [source, back], [rest], rest))
+            source = rest
+    return nodes
 
 
 def _integer_product(
-    graph: onnx.GraphProto, product: Product, recipe: Recipe, inputs: Inputs
+    graph: onnx.GraphProto, product: Product, recipe: Recipe, inputs: Inputs, parts: int
 ) -> list[onnx.NodeProto]:
-    """The nodes of one product, in the pattern that ONNX Runtime fuses."""
+    """The nodes of one product, each part in the pattern that ONNX Runtime fuses."""
     weights = numpy_helper.to_array(product.weights)
     scales = column_scales(weights, recipe.limit)
     rounded = by_products(weights, scales, recipe.limit, inputs.moment)
@@ -115,16 +143,24 @@ def _integer_product(
     graph.initializer.append(numpy_helper.from_array(rounded, f"{name}/s8"))
     graph.initializer.append(numpy_helper.from_array(scales, f"{name}/scales"))
     last = f"{output}/even" if recipe.by_token else output
-    nodes = [
-        helper.make_node("Mul", [f"{source}/scale", f"{name}/scales"], [f"{output}/scale"], f"{output}/scale"),
-        helper.make_node("MatMulInteger", [f"{source}/u8", f"{name}/s8", f"{source}/zero"], [f"{output}/s32"],
-                         f"{output}/s32"),
-        helper.make_node("Cast", [f"{output}/s32"], [f"{output}/cast"], f"{output}/cast", to=TensorProto.FLOAT),
-        helper.make_node("Mul", [f"{output}/cast", f"{output}/scale"], [last], f"{output}/scaled"),
-    ]  # fmt: skip
+    found = [last] if parts == 1 else [f"{output}/part_{part}" for part in range(parts)]
+    nodes = [node for part in range(parts) for node in _part(name, source, found[part], part)]
+    if parts > 1:
+        nodes.append(helper.make_node("Sum", found, [last], f"{output}/parts"))
     if recipe.by_token:
         nodes.append(helper.make_node("Mul", [last, f"{source}/token"], [output], f"{output}/token"))
     return nodes
+
+
+def _part(weights: str, source: str, output: str, part: int) -> list[onnx.NodeProto]:
+    scale, product, cast = f"{output}/scale", f"{output}/s32", f"{output}/cast"
+    operands = [f"{source}/u8_{part}", f"{weights}/s8", f"{source}/zero_{part}"]
+    return [
+        helper.make_node("Mul", [f"{source}/scale_{part}", f"{weights}/scales"], [scale], scale),
+        helper.make_node("MatMulInteger", operands, [product], product),
+        helper.make_node("Cast", [product], [cast], cast, to=TensorProto.FLOAT),
+        helper.make_node("Mul", [cast, scale], [output], f"{output}/scaled"),
+    ]
 
 
 def quantise_embedding(model: onnx.ModelProto) -> None:

@@ -19,7 +19,8 @@ def column_scales(weights: Floats, limit: int) -> Floats:
 
 def to_nearest(weights: Floats, scales: Floats, limit: int) -> NDArray[np.int8]:
     """Every weight to its nearest step: float32 [inputs, outputs] to int8 within ±`limit`."""
-    return np.clip(np.rint(weights / scales), -limit, limit).astype(np.int8)
+    rounded: NDArray[np.int8] = np.clip(np.rint(weights / scales), -limit, limit).astype(np.int8)
+    return rounded
 
 
 def by_products(weights: Floats, scales: Floats, limit: int, moment: Floats) -> NDArray[np.int8]:

@@ -152,7 +152,8 @@ def _load_foreign(folder: Path, head: str) -> Source:
 
 
 def _rows(model: "PreTrainedModel") -> int:
-    return int(model.get_input_embeddings().weight.shape[0])
+    embedding: Any = model.get_input_embeddings()
+    return int(embedding.weight.shape[0])
 
 
 def _check_tokenizer(source: Source) -> None:

@@ -46,7 +46,7 @@ def fit_temperature(
 
 def apply_threshold(probabilities: NDArray[np.float64], threshold: float, neutral: int) -> NDArray[np.int64]:
     """Answers [rows]: the likeliest label, or `neutral` where its probability is below the threshold."""
-    chosen = probabilities.argmax(1).astype(np.int64)
+    chosen: NDArray[np.int64] = probabilities.argmax(1).astype(np.int64)
     chosen[probabilities.max(1) < threshold] = neutral
     return chosen
 

@@ -95,7 +95,7 @@ def train(
     Example: crosswind train --data ../shared/data --out runs/main
     """
     from crosswind.models import recipe, together, written
-    from crosswind.models.training import Plan
+    from crosswind.models.tokens import Plan
 
     together.join()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

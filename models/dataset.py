@@ -71,8 +71,8 @@ def gather(
             parts[part] += rows
     for lang in written.languages(corpus):
         for row in written.training_rows(lang, fillings, seed, corpus):
-            part: Part = "validation" if sources.bucket(row.group, seed, 20) == 0 else "train"
-            parts[part].append(msgspec.structs.replace(row, weight=written.WEIGHT))
+            to: Part = "validation" if sources.bucket(row.group, seed, 20) == 0 else "train"
+            parts[to].append(msgspec.structs.replace(row, weight=written.WEIGHT))
     parts["train"] += extra
     if langs is not None:
         parts["train"] = [r for r in parts["train"] if r.lang in langs]

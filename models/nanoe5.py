@@ -5,6 +5,7 @@ tensor directory, then tensors: Q4_0 blocks (fp16 scale, 16 bytes; low nibbles a
 31, each minus 8) or fp32 vectors. Read back, it is an ordinary BertModel and fast tokenizer.
 """
 
+import importlib
 import importlib.util
 import itertools
 import json
@@ -130,10 +131,11 @@ def dequantise(raw: bytes) -> NDArray[np.float32]:
 def build_model(packed: Packed) -> "BertModel":
     """A transformers BertModel, without pooler, with the packed weights."""
     import torch
-    from transformers import BertConfig, BertModel
 
+    # Untyped, and absent where only serving is installed: taken as Any, so that both check alike.
+    transformers: Any = importlib.import_module("transformers")
     h = packed.header
-    config = BertConfig(
+    config = transformers.BertConfig(
         vocab_size=h.vocabulary,
         hidden_size=h.hidden,
         num_hidden_layers=h.layers,
@@ -144,14 +146,15 @@ def build_model(packed: Packed) -> "BertModel":
         layer_norm_eps=h.epsilon,
         pad_token_id=1,
     )
-    model = BertModel(config, add_pooling_layer=False)
+    model: BertModel = transformers.BertModel(config, add_pooling_layer=False)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     state = {
         target: torch.from_numpy(packed.tensors[source].copy()).reshape(shapes[target])
         for target, source in _names(h.layers).items()
     }
     model.load_state_dict(state, strict=True)
-    return model.eval()
+    model.train(False)
+    return model
 
 
 def _names(layers: int) -> dict[str, str]:
@@ -216,9 +219,9 @@ def build_tokenizer(packed: Packed) -> "PreTrainedTokenizerFast":
 def wrap_tokenizer(serialised: str, max_length: int = 512) -> "PreTrainedTokenizerFast":
     """A transformers fast tokenizer from the text of a `tokenizer.json` with XLM-R's special tokens."""
     from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast(
+    transformers: Any = importlib.import_module("transformers")
+    tokenizer: PreTrainedTokenizerFast = transformers.PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(serialised),
         bos_token="<s>",
         cls_token="<s>",
@@ -229,3 +232,4 @@ def wrap_tokenizer(serialised: str, max_length: int = 512) -> "PreTrainedTokeniz
         model_max_length=max_length,
         model_input_names=["input_ids", "attention_mask"],
     )
+    return tokenizer

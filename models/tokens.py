@@ -79,7 +79,8 @@ class Tokens:
 
     @torch.no_grad()
     def _run_frozen(self, title: str) -> Tensor:
-        encoder, device = self._network.encoder.eval(), self._plan.device
+        encoder, device = self._network.encoder, self._plan.device
+        encoder.train(False)
         store = torch.empty((int(self._start[-1]), encoder.config.hidden_size), dtype=torch.bfloat16)
         order = sorted(range(len(self._ids)), key=lambda i: self.lengths[i])
         for at in tqdm(range(0, len(order), 128), desc=title, unit_scale=128, mininterval=5):

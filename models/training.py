@@ -150,9 +150,9 @@ class Trainer:
             hidden, mask = self.data.batch(chosen)
             logits = network.classify(network.pool_from(hidden, mask, plan.freeze))
         loss = masked_loss(logits, targets(rows, network, plan.device), weights, network.tasks, self.class_weights)
-        loss.backward()
+        torch.autograd.backward(loss)
         if self.parallel is not None and plan.align_every and self.step % plan.align_every == 0:
-            self._align(self.parallel).backward()
+            torch.autograd.backward(self._align(self.parallel))
         nn.utils.clip_grad_norm_([p for p in network.parameters() if p.requires_grad], 1.0)
         self.optimiser.step()
         self.step += 1
@@ -211,7 +211,7 @@ class Trainer:
 
     def _save_checkpoint(self) -> None:
         """Write everything the next step depends on; one rename makes it the checkpoint."""
-        tensors = {f"model.{n}": p for n, p in self.network.named_parameters() if p.requires_grad}
+        tensors: dict[str, Tensor] = {f"model.{n}": p for n, p in self.network.named_parameters() if p.requires_grad}
         for i, parameter in enumerate(self._learning()):
             for key, value in self.optimiser.state.get(parameter, {}).items():
                 tensors[f"optimiser.{i}.{key}"] = torch.as_tensor(value)

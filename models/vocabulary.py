@@ -8,7 +8,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from crosswind.errors import ModelError
 
@@ -90,7 +90,7 @@ def trim_embeddings(model: "PreTrainedModel", kept: Sequence[int]) -> None:
     """Keep only the rows `kept` of a model's input embeddings, in place; its config follows."""
     import torch
 
-    old = model.get_input_embeddings().weight.data
+    old: torch.Tensor = cast(Any, model.get_input_embeddings()).weight.data
     padding = model.config.pad_token_id
     new = torch.nn.Embedding(len(kept), old.shape[1], padding_idx=kept.index(padding) if padding in kept else None)
     new.weight.data = old[torch.tensor(kept)].clone()

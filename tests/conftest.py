@@ -10,6 +10,7 @@ from sqlalchemy import Engine, create_engine, make_url, text
 from crosswind.stream.adapters.kafka.embedded import EmbeddedBroker
 from crosswind.stream.adapters.postgres.embedded import EmbeddedPostgres
 from crosswind.stream.adapters.postgres.engine import connect, migrate
+from tests.kafka_server import kafka, kafka_jars, own_kafka  # noqa: F401 - fixtures
 from tests.tiny_bundle import make_tiny_bundle
 
 _names = itertools.count(1)

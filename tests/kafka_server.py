@@ -26,7 +26,7 @@ _JVM = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")  # fmt: skip
 
 
-class Unavailable(Exception):  # noqa: N818 - it is no error: this machine has no Maven or no Java
+class Unavailable(Exception):
     """Apache Kafka cannot be had on this machine; the message is one line."""
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from sqlalchemy import Engine, text
 
 _WORKER = """
-import os, signal
+import os, signal, time
 from crosswind.settings import load_settings
 from crosswind.stream.worker import run_worker
 
 point, after = os.environ.get("TEST_KILL_AT", ":0").split(":")
+pause = float(os.environ.get("TEST_PAUSE", "0"))
 seen = 0
 
 def checkpoint(name):
@@ -22,15 +23,30 @@ def checkpoint(name):
     seen += name == point
     if name == point and seen > int(after):
         os.kill(os.getpid(), signal.SIGKILL)
+    if pause and name in ("before-publish", "before-commit", "before-ack"):
+        time.sleep(pause)
 
 raise SystemExit(run_worker(load_settings(), checkpoint))
 """
 
 
 def start_worker(
-    kafka: str, database_url: str, bundle: Path, folder: Path, kill_at: str = ":0", **settings: str
+    kafka: str,
+    database_url: str,
+    bundle: Path,
+    folder: Path,
+    kill_at: str = ":0",
+    *,
+    pause: float = 0.0,
+    **settings: str,
 ) -> subprocess.Popen[bytes]:
-    """A worker on these parts; `kill_at` is `checkpoint:n`, where it SIGKILLs itself the n+1st time it comes by."""
+    """A worker on these parts.
+
+    Args:
+        kill_at: `checkpoint:n`, where it SIGKILLs itself the n+1st time it comes by.
+        pause: seconds it rests before each publish, commit and ack, so that a fault meets it in the middle of the feed.
+        settings: any of `Settings`, as text.
+    """
     environment = {
         **os.environ,
         "CROSSWIND_KAFKA": kafka,
@@ -38,18 +54,19 @@ def start_worker(
         "CROSSWIND_MODEL": str(bundle),
         "CROSSWIND_DATA_DIR": str(folder),
         "TEST_KILL_AT": kill_at,
+        "TEST_PAUSE": str(pause),
         **{f"CROSSWIND_{name.upper()}": value for name, value in settings.items()},
     }
     with (folder / "worker.log").open("ab") as log:
         return subprocess.Popen([sys.executable, "-c", _WORKER], env=environment, stdout=log, stderr=log)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    """Polls until `condition` holds; fails the test at the deadline."""
+def wait_for(condition: Callable[[], bool], seconds: float, what: str, every: float = 0.1) -> None:
+    """Polls until `condition` holds, `every` so many seconds; fails the test at the deadline."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
+        time.sleep(every)
 
 
 def count(engine: Engine, table: str) -> int:

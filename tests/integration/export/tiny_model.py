@@ -18,7 +18,8 @@ def make_tiny_model(folder: Path) -> Path:
     torch.manual_seed(0)
     size = len(SPECIAL) + len(WORDS)
     config = BertConfig(vocab_size=size, hidden_size=48, num_hidden_layers=2, num_attention_heads=4,
-                        intermediate_size=96, max_position_embeddings=128, pad_token_id=1, initializer_range=0.2)  # fmt: skip
+                        intermediate_size=96, max_position_embeddings=128, pad_token_id=1,
+                        initializer_range=0.2)  # fmt: skip
     network = Network(BertModel(config, add_pooling_layer=False))
     for head in network.heads.values():
         torch.nn.init.normal_(head.weight, std=1.0)

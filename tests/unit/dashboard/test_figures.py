@@ -29,7 +29,7 @@ def test_plotly_accepts_the_figure(trend: Any, tall: bool) -> None:
 
 
 def test_an_alert_is_hatched_labelled_and_can_be_clicked() -> None:
-    (strip,) = (trace for trace in figure(bands=[BAND])["data"] if trace["name"] == "alert")
+    (strip,) = (trace for trace in figure(bands=[BAND])["data"] if trace.get("name") == "alert")
     assert strip["marker"]["pattern"]["shape"]
     assert strip["text"] == ["alert &lt;b&gt;x&lt;/b&gt;"]
     assert strip["customdata"] == [[int(BAND.start.timestamp()) // 60, 120]]
@@ -37,7 +37,7 @@ def test_an_alert_is_hatched_labelled_and_can_be_clicked() -> None:
 
 def test_an_alert_outside_of_the_span_is_not_drawn() -> None:
     late = Band("credit", SPAN.end, SPAN.end + timedelta(hours=1), "later")
-    assert not [trace for trace in figure(bands=[late])["data"] if trace["name"] == "alert"]
+    assert not [trace for trace in figure(bands=[late])["data"] if trace.get("name") == "alert"]
 
 
 def test_no_data_is_drawn_and_named() -> None:
@@ -53,11 +53,23 @@ def test_an_unknown_share_is_a_gap_and_not_a_zero() -> None:
 
 
 def test_bars_add_up_to_the_articles() -> None:
-    _, negative, other = figure()["data"]
+    _, negative, other, _ = figure()["data"]
     assert sum(negative["y"]) + sum(other["y"]) == TREND.total
 
 
-def test_the_zoom_is_kept_while_the_revision_is() -> None:
+def test_the_axis_fits_the_span_with_and_without_data() -> None:
+    for trend in (TREND, None):
+        anchor = figure(trend=trend)["data"][-1]
+        assert anchor["x"] == ["2026-03-02T00:00:00", "2026-03-03T00:00:00"]
+
+
+def test_a_zoom_is_drawn_as_it_was() -> None:
+    zoomed = figure(zoom=("2026-03-02 03:00", "2026-03-02 04:00"))["layout"]["xaxis"]
+    assert (zoomed["range"], zoomed["autorange"]) == (["2026-03-02 03:00", "2026-03-02 04:00"], False)
+    assert "range" not in figure()["layout"]["xaxis"]
+
+
+def test_the_readers_changes_are_kept_while_the_revision_is() -> None:
     assert figure(revision="24h credit")["layout"]["uirevision"] == "24h credit"
 
 

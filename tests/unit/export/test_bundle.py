@@ -101,7 +101,7 @@ def test_no_cuda_where_it_is_demanded(bundle: Path) -> None:
 def test_answers_that_are_not_the_sealed_ones(bundle: Path) -> None:
     check(bundle)
     reseal(bundle, lambda manifest: manifest["smoke"][0].update(sentiment="positive"))
-    with pytest.raises(BundleError, match="gives sentiment 'negative'.*sealed with 'positive'"):
+    with pytest.raises(BundleError, match=r"gives sentiment 'negative'.*sealed with 'positive'"):
         check(bundle)
 
 

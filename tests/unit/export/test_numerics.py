@@ -8,8 +8,8 @@ from hypothesis.extra.numpy import arrays
 
 pytest.importorskip("threadpoolctl", reason="needs crosswind[train]")
 
-from crosswind.export.quantise import by_row  # noqa: E402
-from crosswind.export.rounding import by_products, column_scales, to_nearest  # noqa: E402
+from crosswind.export.quantise import by_row
+from crosswind.export.rounding import by_products, column_scales, to_nearest
 
 FINITE = st.floats(-100, 100, width=32)
 

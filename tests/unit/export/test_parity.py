@@ -18,7 +18,9 @@ def logits(*chosen: int) -> np.ndarray:
     return np.eye(3, dtype=np.float32)[list(chosen)] * 4
 
 
-def states(before: np.ndarray, after: np.ndarray, texts: list[Row], strict: bool = False) -> dict[tuple[str, str], State]:
+def states(
+    before: np.ndarray, after: np.ndarray, texts: list[Row], strict: bool = False
+) -> dict[tuple[str, str], State]:
     found = judge("int8", compare(texts, HEAD, before, after, 0.0), strict)
     return {(verdict.lang, verdict.measure): verdict.state for verdict in found}
 

@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosswind.errors import DataError
@@ -77,6 +77,7 @@ def test_different_texts_are_no_duplicates() -> None:
 
 
 @given(st.text(max_size=40))
+@settings(deadline=None)
 def test_a_text_is_always_its_own_duplicate(text: str) -> None:
     assert duplicates.similarity(text, text) == 1
     assert duplicates.near_duplicates([text], [text]) == {0}
@@ -108,6 +109,7 @@ def test_an_epoch_takes_no_more_than_the_cap_and_evens_the_labels() -> None:
 
 
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=300), st.integers(1, 16))
+@settings(deadline=None)
 def test_batches_hold_every_row_once(lengths: list[int], size: int) -> None:
     made = list(dataset.batches(range(len(lengths)), lengths, size, random.Random(0)))
     assert sorted(i for batch in made for i in batch) == list(range(len(lengths)))

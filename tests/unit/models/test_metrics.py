@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
@@ -12,6 +12,7 @@ answers = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, 
 
 
 @given(answers)
+@settings(deadline=None)
 def test_measures_agree_with_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     truth, given_ = [p[0] for p in pairs], [p[1] for p in pairs]
     assert accuracy(truth, given_) == pytest.approx(accuracy_score(truth, given_))
@@ -25,6 +26,7 @@ def test_no_rows_score_zero() -> None:
 
 
 @given(answers)
+@settings(deadline=None)
 def test_the_interval_is_ordered_and_seeded(pairs: list[tuple[int, int]]) -> None:
     truth, given_ = [p[0] for p in pairs], [p[1] for p in pairs]
     low, high = bootstrap(truth, given_, 4, rounds=50, seed=3)

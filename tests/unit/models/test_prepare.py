@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosswind.errors import DataError
@@ -13,7 +13,7 @@ from crosswind.models import prepare
 from crosswind.models.duplicates import fold
 from crosswind.models.rows import Row
 
-RECORDS = [{"headline": f"Firm {chr(65 + i % 26)}{chr(97 + i // 26)} tells about item {'xyz'[i % 3] * (i % 7)}",
+RECORDS = [{"headline": f"Firm {chr(65 + i % 26)}{chr(97 + i // 26)} tells about item {'xyz'[i % 3] * (i % 7 + 1)}",
             "tone": ("good", "bad")[i % 2], "lang": "en" if i % 4 else "de"} for i in range(200)]  # fmt: skip
 
 
@@ -39,6 +39,7 @@ def test_joiners_that_shape_words_stay(joined: str) -> None:
 
 
 @given(st.text(max_size=80))
+@settings(deadline=None)
 def test_cleaned_text_has_single_spaces_and_no_ends(text: str) -> None:
     cleaned = prepare.clean(text)
     assert cleaned == " ".join(cleaned.split())
@@ -96,6 +97,7 @@ def test_conflicts_and_duplicates_are_dropped_and_counted() -> None:
 
 @given(st.lists(st.tuples(st.text("abc ", min_size=3, max_size=30), st.sampled_from(["positive", "negative", None])),
                 min_size=1, max_size=60), st.integers(0, 5))  # fmt: skip
+@settings(deadline=None)
 def test_no_group_is_in_two_parts(texts: list[tuple[str, str | None]], seed: int) -> None:
     rows = [row(t, s) for t, s in texts]
     try:

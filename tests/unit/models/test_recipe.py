@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from crosswind.models import evaluation, recipe, sources, written
 from crosswind.models.network import Manifest, Network, read_manifest, save_model
-from crosswind.models.training import Plan
+from crosswind.models.tokens import Plan
 
 
 @pytest.fixture

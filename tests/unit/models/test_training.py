@@ -9,7 +9,8 @@ from crosswind.errors import ModelError
 from crosswind.models.dataset import Pair
 from crosswind.models.network import Manifest, Network, load_model
 from crosswind.models.rows import Row
-from crosswind.models.training import Plan, Trainer, balance, freeze, targets
+from crosswind.models.tokens import Plan
+from crosswind.models.training import Trainer, balance, freeze, targets
 from tests.unit.models.tiny import TASKS
 
 PAIRS = [Pair("profit rises", "über profit", "de"), Pair("loss falls", "利益 falls", "ja")]

@@ -2,7 +2,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crosswind.errors import DataError
@@ -55,6 +55,7 @@ def test_counterfactual_pairs_cover_eight_languages_with_120_pairs_each() -> Non
 
 
 @given(st.integers(1, 6), st.integers(0, 1000))
+@settings(deadline=None)
 def test_filling_leaves_no_slot_and_gives_distinct_texts(count: int, seed: int) -> None:
     texts = written.fill("{company} up {pct}", SLOTS, count, random.Random(seed))
     assert 1 <= len(texts) <= count
