@@ -29,7 +29,7 @@ COVERED: Final = ("ar", "de", "en", "es", "fr", "hi", "id", "it", "ja", "ko", "l
                   "tr", "vi", "zh")  # fmt: skip
 # Languages of the written corpus train topics and sentiment; these are only aligned with English on parallel text.
 ALIGNED: Final = ("bg", "cs", "da", "el", "fi", "he", "hu", "no", "ro", "uk")
-VOCABULARY_LIMIT: Final = 120_000
+VOCABULARY_LIMIT: Final = 75_000
 PARALLEL_LICENCES: Final = (("ntrex128", "CC BY-SA 4.0"), ("tatoeba_laser", "CC BY 2.0 FR"))
 
 

@@ -1,6 +1,8 @@
 """Fixtures that start the real parts: embedded Postgres, embedded broker, a tiny real bundle."""
 
 import itertools
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +19,13 @@ _names = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real Postgres with a migrated template database `template_crosswind`."""
-    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data")
+def postgres() -> Iterator[str]:
+    """The address of a real Postgres with a migrated template database `template_crosswind`.
+
+    Not below pytest's own folder: pytest closes that to other users, and as root the server runs as another one.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="crosswind-postgres-"))
+    server = EmbeddedPostgres(folder / "data")
     url = server.start()
     admin = create_engine(make_url(url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
@@ -30,6 +36,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     admin.dispose()
     yield url
     server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
