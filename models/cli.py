@@ -77,7 +77,7 @@ def train(
     freeze: Annotated[int, typer.Option(help="Lowest layers that stand still, beside the embeddings.")] = 4,
     max_tokens: Annotated[int, typer.Option(help="Texts are cut here.")] = 96,
     fillings: Annotated[int, typer.Option(help="Texts made of each written pattern with slots.")] = 3,
-    vocabulary: Annotated[int, typer.Option(help="Rows that vocabulary trimming keeps; 0 keeps all.")] = 120_000,
+    vocabulary: Annotated[int, typer.Option(help="Rows that vocabulary trimming keeps; 0 keeps all.")] = 75_000,
     align_every: Annotated[int, typer.Option(help="Steps between alignments on parallel text; 0: none.")] = 6,
     seed: Annotated[int, typer.Option(help="Seed of data, order, dropout.")] = 0,
     device: Annotated[str, typer.Option(help="`cpu`, `cuda`, `cuda:1`, …")] = "cpu",

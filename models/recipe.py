@@ -88,7 +88,7 @@ def run(inputs: Inputs, plan: Plan, tasks: Sequence[Task] = DEFAULT_TASKS, comma
     caps = {s.name: s.cap for s in table} | plan.caps
     rows = _within_reach(split.train, caps, plan)
     manifest = Manifest(
-        base=inputs.base, tasks=tuple(tasks), max_tokens=plan.max_tokens, languages=sorted(langs),
+        base=inputs.base, tasks=tuple(tasks), max_tokens=plan.max_tokens, languages=list(COVERED),
         data=_data_list(used, bool(pairs)), command=command,
     )  # fmt: skip
     torch.manual_seed(plan.seed)

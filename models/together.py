@@ -1,8 +1,8 @@
 """Several processes of one thread each, training together: local SGD (Stich 2019).
 
-On a busy machine two threads that meet after every operation wait for each other most of the time: 12 rows/s were seen
-where a single thread gave 30. Processes that train on their own share of the rows and meet every few steps, to average
-their weights, do not.
+On a busy machine two threads that meet after every operation wait for each other most of the time: with other jobs on
+both cores one process of two threads did about 12 rows/s, and two such processes, started minutes later under a load
+that was not the same, about 65 together. They train on their own share of the rows and meet every few steps.
 """
 
 import os

@@ -3,6 +3,7 @@
 Used by every fault test: `make_feed` → `send` → (faults) → `check`.
 """
 
+import itertools
 import json
 import random
 from collections import Counter
@@ -112,10 +113,10 @@ class Letter:
     origin: Origin
 
 
-def dead_letters(kafka: str, topic: str) -> list[Letter]:
-    """Everything in the dead-letter topic."""
+def dead_letters(kafka: str, topic: str, silence_ms: int | None = 2000) -> list[Letter]:
+    """Everything in the dead-letter topic; `silence_ms` as in `records`."""
     letters = []
-    for record in records(kafka, topic):
+    for record in records(kafka, topic, silence_ms):
         found = {name: value.decode() for name, value in record.headers}
         origin = Origin(found["__connect.errors.topic"], int(found["__connect.errors.partition"]),
                         int(found["__connect.errors.offset"]))  # fmt: skip
@@ -123,15 +124,22 @@ def dead_letters(kafka: str, topic: str) -> list[Letter]:
     return letters
 
 
-def records(kafka: str, topic: str, silence_ms: int = 1500) -> list[Any]:
-    """Everything in a topic; it has ended when nothing came for `silence_ms` (the embedded broker's ends are wrong)."""
-    consumer = KafkaConsumer(bootstrap_servers=kafka, group_id=None, consumer_timeout_ms=silence_ms,
+def records(kafka: str, topic: str, silence_ms: int | None = 2000) -> list[Any]:
+    """Everything in a topic.
+
+    Args:
+        silence_ms: it has ended when nothing came for so long: the embedded broker's ends are wrong. None: up to the
+            ends that the broker names.
+    """
+    consumer = KafkaConsumer(bootstrap_servers=kafka, group_id=None, consumer_timeout_ms=silence_ms or 15_000,
                              fetch_max_bytes=4 * MAX_MESSAGE, max_partition_fetch_bytes=MAX_MESSAGE)  # fmt: skip
     parts = [TopicPartition(topic, partition) for partition in consumer.partitions_for_topic(topic) or ()]
     consumer.assign(parts)
     consumer.seek_to_beginning(*parts)
-    found = list(consumer)
+    left = sum(consumer.end_offsets(parts).values()) if silence_ms is None else None
+    found = list(itertools.islice(consumer, left))
     consumer.close()
+    assert left is None or len(found) == left, f"read {len(found)} of {left} records of {topic}"
     return found
 
 

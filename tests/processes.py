@@ -12,6 +12,8 @@ from sqlalchemy import Engine, text
 _WORKER = """
 import os, signal, time
 from crosswind.settings import load_settings
+from crosswind.stream.adapters.onnx_scorer import OnnxScorer
+from crosswind.stream.adapters.postgres.store import PostgresTrendStore
 from crosswind.stream.worker import run_worker
 
 point, after = os.environ.get("TEST_KILL_AT", ":0").split(":")
@@ -23,9 +25,14 @@ def checkpoint(name):
     seen += name == point
     if name == point and seen > int(after):
         os.kill(os.getpid(), signal.SIGKILL)
-    if pause and name in ("before-publish", "before-commit", "before-ack"):
-        time.sleep(pause)
 
+def slow(method):
+    def wrapped(*arguments):
+        time.sleep(pause)
+        return method(*arguments)
+    return wrapped
+
+OnnxScorer.score, PostgresTrendStore.ingest = slow(OnnxScorer.score), slow(PostgresTrendStore.ingest)
 raise SystemExit(run_worker(load_settings(), checkpoint))
 """
 
@@ -44,7 +51,8 @@ def start_worker(
 
     Args:
         kill_at: `checkpoint:n`, where it SIGKILLs itself the n+1st time it comes by.
-        pause: seconds it rests before each publish, commit and ack, so that a fault meets it in the middle of the feed.
+        pause: seconds that model and database take longer for each batch, outside the event loop. Offsets are committed
+            every second: with a pause near that, an ack that came too early is committed before the work is done.
         settings: any of `Settings`, as text.
     """
     environment = {

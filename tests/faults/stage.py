@@ -35,7 +35,7 @@ class Stage:
     bundle: Path
     folder: Path
     feed: Feed
-    pause: float = 0.04
+    pause: float = 0.8
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     ports: list[int] = field(default_factory=list)
     sent: list[Origin] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Stage:
         """What the workers run with."""
         return load_settings({
             "raw_topic": f"{self.name}.raw", "scored_topic": f"{self.name}.scored", "dead_topic": f"{self.name}.dead",
-            "alerts_topic": f"{self.name}.alerts", "group": self.name, "session_timeout": SESSION, "batch_size": 8,
+            "alerts_topic": f"{self.name}.alerts", "group": self.name, "session_timeout": SESSION, "batch_size": 64,
             "partitions": 4,
         })  # fmt: skip
 

@@ -17,7 +17,7 @@ from tests.kafka_server import KafkaServer
 from tests.oracle import dead_letters, make_feed, origins, records
 
 pytestmark = pytest.mark.timeout(900)
-SMALL, LARGE = make_feed(1500), make_feed(10_000)
+SMALL, LARGE = make_feed(1200), make_feed(10_000)
 Setter = Callable[..., Stage]
 
 
@@ -56,8 +56,8 @@ def _committed_is_durable(stage: Stage) -> None:
     settings = stage.settings
     committed, _ = offsets(stage.kafka, (settings.raw_topic, settings.scored_topic), stage.name)
     durable = {*origins(stage.engine, "article"), *origins(stage.engine, "duplicate")}
-    published = {letter.origin for letter in dead_letters(stage.kafka, settings.dead_topic)}
-    for record in records(stage.kafka, settings.scored_topic):
+    published = {letter.origin for letter in dead_letters(stage.kafka, settings.dead_topic, None)}
+    for record in records(stage.kafka, settings.scored_topic, None):
         origin = decode_scored(record.value).article.origin
         published.add(origin)
         if record.offset < committed.get(TopicPartition(record.topic, record.partition), 0):
@@ -73,7 +73,7 @@ def test_a_worker_is_killed_again_and_again(kafka: str, database_url: str, engin
 
 @pytest.mark.full
 def test_a_worker_is_killed_thirty_times(kafka: str, database_url: str, engine: Engine, stages: Setter) -> None:
-    _kill_workers(stages(kafka, database_url, engine, feed=LARGE, pause=0.08), kills=30)
+    _kill_workers(stages(kafka, database_url, engine, feed=LARGE), kills=30)
 
 
 def _kill_workers(stage: Stage, kills: int) -> None:
@@ -175,7 +175,7 @@ def test_sigterm_leaves_within_ten_seconds(kafka: str, database_url: str, engine
 
 @pytest.mark.full
 def test_sigterm_twenty_times(kafka: str, database_url: str, engine: Engine, stages: Setter) -> None:
-    _terminate(stages(kafka, database_url, engine, feed=LARGE, pause=0.08), times=20)
+    _terminate(stages(kafka, database_url, engine, feed=LARGE), times=20)
 
 
 def _terminate(stage: Stage, times: int) -> None:

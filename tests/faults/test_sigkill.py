@@ -24,7 +24,7 @@ def test_killed_at(
     settings = Settings()
     ensure_topics(settings, broker)
     sent = send(broker, settings.raw_topic, FEED.rows)
-    worker = start_worker(broker, database_url, tiny_bundle, tmp_path, kill_at)
+    worker = start_worker(broker, database_url, tiny_bundle, tmp_path, kill_at, pause=1.2)
     assert worker.wait(60) == -signal.SIGKILL
     assert count(engine, "article") < FEED.articles, "it was killed too late to prove anything"
     worker = start_worker(broker, database_url, tiny_bundle, tmp_path)

