@@ -11,7 +11,6 @@ from crosswind.dashboard.series import Span, Trend, gaps, span_of
 from crosswind.dashboard.view import RANGES, View
 from crosswind.errors import DataError
 from crosswind.models.taxonomy import TOPICS
-from crosswind.stream.domain.bucket import ALL
 
 MAX_LANGS = 20
 """Columns of the heat map; the rarest languages are left out."""
@@ -51,8 +50,8 @@ class Overview:
         return sorted(moved, key=lambda trend: (-abs(trend.change or 0.0), trend.topic))[:4]
 
     def bands(self, topic: str) -> list[Band]:
-        """The alerts on one topic's chart, those over all topics included."""
-        return [band_of(i, topic, self.span) for i in self.incidents if i.topic in (topic, ALL)]
+        """The alerts on one topic's chart. Those of an entity are over all topics, and would be on every chart."""
+        return [band_of(i, topic, self.span) for i in self.incidents if i.topic == topic]
 
     def figure(
         self, topic: str, view: View, *, tall: bool = False, zoom: tuple[str, str] | None = None

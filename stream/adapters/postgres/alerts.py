@@ -23,9 +23,13 @@ EVALUATE, PUBLISH = 0x63776576, 0x63777075
 
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:kind, hashtext(:run))")
 
+ENDED = 10
+"""Times `idle_seconds` after which a feed that is silent everywhere is taken to have paused, not to be restarting."""
+
 _WATERMARK = text("""
     SELECT coalesce(min(event_time) FILTER (WHERE moved_at >= clock_timestamp() - make_interval(secs => :idle)),
-                    min(event_time))
+                    CASE WHEN max(moved_at) < clock_timestamp() - make_interval(secs => :ended)
+                         THEN max(event_time) ELSE min(event_time) END)
     FROM watermark WHERE run = :run
 """)
 
@@ -100,9 +104,9 @@ class PostgresAlertUnit:
     run: str
 
     def watermark(self, idle_seconds: float) -> datetime | None:
-        """See `AlertUnit.watermark`. When every partition is silent, each counts: the slowest may only be restarting,
-        and what has been read of it still closes buckets."""
-        found: datetime | None = self._scalar(_WATERMARK, idle=idle_seconds)
+        """See `AlertUnit.watermark`. When every lane is silent, each counts: the slowest may only be restarting, and
+        what has been read of it still closes buckets. After `ENDED` times as long the newest counts."""
+        found: datetime | None = self._scalar(_WATERMARK, idle=idle_seconds, ended=idle_seconds * ENDED)
         return found
 
     def progress(self) -> Progress | None:

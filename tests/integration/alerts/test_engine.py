@@ -158,6 +158,14 @@ def test_when_all_are_silent_the_slowest_still_counts(world: World) -> None:
     assert world.rows("SELECT evaluated_to FROM engine") == [(early - LATENESS - MINUTE,)]
 
 
+def test_when_the_feed_has_paused_the_newest_counts(world: World) -> None:
+    late = START + timedelta(hours=3)
+    world.move_watermark(late, 0, age=40.0)
+    world.move_watermark(START + timedelta(hours=2), 1, age=50.0)
+    world.alert_engine().tick()
+    assert world.rows("SELECT evaluated_to FROM engine") == [(late - LATENESS - MINUTE,)]
+
+
 def test_a_stray_old_date_costs_neither_time_nor_truth(world: World) -> None:
     item = short_feed()[0]
     long_ago = replace(item.mention, article_id=f"{10**9:032x}", minute=START - timedelta(days=365 * 40))
