@@ -35,7 +35,7 @@ DATA ?= ../shared/data
 bundle: $(VENV)/.dev
 	$(BIN)/crosswind train --data $(DATA) --out runs/shipped
 	$(BIN)/crosswind export runs/shipped --out models/bundle --name crosswind-e5-small
-	$(BIN)/python bench/model.py
+	$(BIN)/python bench/model.py --card docs/model-card.md
 
 bench: $(VENV)/.dev
 	for bench in bench/*.py; do $(BIN)/python $$bench || exit 1; done

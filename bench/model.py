@@ -22,6 +22,7 @@ from crosswind.models.metrics import calibration_error, macro_f1, softmax
 from crosswind.models.network import Manifest, Task, read_manifest
 from crosswind.models.rows import Row
 from crosswind.models.taxonomy import SENTIMENTS, TOPICS
+from crosswind.stream.adapters.onnx_scorer import OnnxScorer
 
 BEGIN, END = "<!-- bench/model.py: begin -->", "<!-- bench/model.py: end -->"
 
@@ -165,10 +166,17 @@ def write_card(path: Path, table: str) -> None:
     path.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
 
 
+def opened(folder: Path) -> tuple[evaluation.Classifier, float]:
+    """What answers, a bundle as it is served or a MODEL_DIR in full precision, and its sentiment temperature."""
+    if (folder / "manifest.json").is_file():
+        scorer = OnnxScorer(folder)
+        return scorer.logits, scorer.manifest.head("sentiment").temperature
+    return evaluation.classifier(folder), read_manifest(folder).temperature.get("sentiment", 1.0)
+
+
 def measure(arguments: argparse.Namespace) -> list[Bar]:
     """Every bar that was asked for."""
-    classify = evaluation.classifier(arguments.model)
-    temperature = read_manifest(arguments.model).temperature.get("sentiment", 1.0)
+    classify, temperature = opened(arguments.model)
     bars = phrase_bank(classify, arguments.data)
     domain, errors = in_domain(classify, arguments.data, temperature)
     bars += domain + written_test(classify, arguments.corpus)
@@ -182,7 +190,7 @@ def measure(arguments: argparse.Namespace) -> list[Bar]:
 def main() -> int:
     """Run the bench; 0 where every bar holds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="a MODEL_DIR")
+    parser.add_argument("--model", type=Path, default=Path("models/bundle"), help="a bundle or a MODEL_DIR")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--corpus", type=Path, default=written.CORPUS_DIR)
     parser.add_argument("--json", type=Path)

@@ -118,7 +118,8 @@ def train(
 @app.command()
 def evaluate(
     file: Annotated[Path, typer.Option("--data", help="JSONL, CSV, TSV or Parquet with text, lang and labels.")],
-    model: Annotated[Path, typer.Option(help="A MODEL_DIR.")],
+    model: Annotated[Path | None, typer.Option(help="A MODEL_DIR, in full precision.")] = None,
+    bundle: Annotated[str, typer.Option(help="A bundle, as it is served; not looked at with --model.")] = "default",
     out: Annotated[Path | None, typer.Option(help="Folder for scores.json, scores.md and report.html.")] = None,
     by: Annotated[str, typer.Option(help="Group by `lang` or `source`.")] = "lang",
     columns: Annotated[list[str] | None, typer.Option("--map", help="FIELD=COLUMN. Repeat.")] = None,
@@ -127,18 +128,27 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Accuracy, macro-F1 with intervals, confusion and calibration of a model on a labelled file, per language.
 
-    Example: crosswind evaluate --model runs/main --data headlines.csv --map text=title --lang fr --out report
+    Example: crosswind evaluate --bundle default --data headlines.csv --map text=title --lang fr --out report
     """
+    from crosswind.export.bundle import resolve
     from crosswind.models import evaluation, prepare
-    from crosswind.models.network import read_manifest
+    from crosswind.models.network import Task, read_manifest
+    from crosswind.stream.adapters.onnx_scorer import OnnxScorer
 
     rows = list(prepare.to_rows(
         prepare.read_table(file), pairs(columns or [], "--map"), {"lang": lang} if lang else {},
         pairs(labels or [], "--label"),
     ))  # fmt: skip
-    manifest = read_manifest(model)
-    logits = evaluation.classifier(model)([row.text for row in rows])
-    scores = evaluation.score(rows, logits, manifest.tasks, manifest.temperature, by)
+    texts = [row.text for row in rows]
+    if model is not None:
+        manifest = read_manifest(model)
+        logits, tasks, temperature = evaluation.classifier(model)(texts), manifest.tasks, manifest.temperature
+    else:
+        scorer = OnnxScorer(resolve(bundle))
+        heads = scorer.manifest.heads
+        logits, tasks = scorer.logits(texts), tuple(Task(head.name, head.labels) for head in heads)
+        temperature = {head.name: head.temperature for head in heads}
+    scores = evaluation.score(rows, logits, tasks, temperature, by)
     if out is not None:
         evaluation.write_report(scores, out)
     typer.echo(evaluation.as_table(scores))

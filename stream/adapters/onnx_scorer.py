@@ -74,6 +74,12 @@ class OnnxScorer:
         encodings = self._tokenizer.encode_batch(list(texts))
         return list(self._pool.map(self._score_one, encodings))
 
+    def logits(self, texts: Sequence[str]) -> "dict[str, np.ndarray[Any, Any]]":
+        """Head -> float32 [texts, labels], as the model gives them: for measuring it."""
+        rows = list(self._pool.map(self._outputs, self._tokenizer.encode_batch(list(texts))))
+        names = (self._topic.name, self._sentiment.name)
+        return {name: np.concatenate([row[place] for row in rows]) for place, name in enumerate(names)}
+
     def probabilities(self, text: str) -> dict[str, dict[str, float]]:
         """Head -> label -> calibrated probability, for reading by a person."""
         topic, sentiment = self._run(self._tokenizer.encode(text))
@@ -86,15 +92,19 @@ class OnnxScorer:
         """Ends the inference threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, encoding: Any) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]:
+    def _outputs(self, encoding: Any) -> "list[np.ndarray[Any, Any]]":
+        """Logits of both heads, each float32 [1, labels]."""
         feed = {
             "input_ids": np.asarray([encoding.ids], dtype=np.int64),
             "attention_mask": np.ones((1, len(encoding.ids)), dtype=np.int64),
         }
-        topic, sentiment = self._session.run([self._topic.name, self._sentiment.name], feed)
+        return [np.asarray(found) for found in self._session.run([self._topic.name, self._sentiment.name], feed)]
+
+    def _run(self, encoding: Any) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]:
+        topic, sentiment = self._outputs(encoding)
         return (
-            _softmax(np.asarray(topic)[0] / self._topic.temperature),
-            _softmax(np.asarray(sentiment)[0] / self._sentiment.temperature),
+            _softmax(topic[0] / self._topic.temperature),
+            _softmax(sentiment[0] / self._sentiment.temperature),
         )
 
     def _score_one(self, encoding: Any) -> Score:

@@ -25,7 +25,8 @@ def test_killed_at(
     ensure_topics(settings, broker)
     sent = send(broker, settings.raw_topic, FEED.rows)
     # a model slower than the commit interval: an ack before the publish would be committed by the time of the kill
-    worker = start_worker(broker, database_url, tiny_bundle, tmp_path, kill_at, pause=1.2 if "publish" in kill_at else 0.0)
+    pause = 1.2 if "publish" in kill_at else 0.0
+    worker = start_worker(broker, database_url, tiny_bundle, tmp_path, kill_at, pause=pause)
     assert worker.wait(60) == -signal.SIGKILL
     assert count(engine, "article") < FEED.articles, "it was killed too late to prove anything"
     worker = start_worker(broker, database_url, tiny_bundle, tmp_path)
