@@ -1,7 +1,9 @@
 """`crosswind up`: broker, database, worker and dashboard on one machine, a feed played through them, alerts printed."""
 
 import contextlib
+import io
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -41,6 +43,8 @@ def run_up(settings: Settings, *, play_feed: bool) -> int:
     Raises:
         CrosswindError: a part did not start, or died too often. Everything is stopped by then.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # in a pipe or a file, alerts must be seen when they fire
+        sys.stdout.reconfigure(line_buffering=True)
     verify(resolve(settings.model))  # before anything is started: the commonest mistake is a wrong path
     claim(settings.data_dir)
     with contextlib.ExitStack() as stack:

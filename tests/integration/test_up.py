@@ -53,8 +53,9 @@ def _up(folder: Path, bundle: Path, *options: str) -> Iterator[Up]:
     log = folder / f"up-{time.monotonic_ns()}.log"
     command = [sys.executable, "-m", "crosswind", "up", "--data-dir", str(folder / "data"), "--port", "0",
                "--model", str(bundle), *options]  # fmt: skip
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment, start_new_session=True)
     try:
         up = Up(process, log)
         wait_for(lambda: "dashboard: " in up.output or process.poll() is not None, 90, f"it starts; see {log}")
