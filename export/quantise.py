@@ -10,7 +10,7 @@ changed 10 % of the labels. Standard operators only; ONNX Runtime fuses each gro
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -24,6 +24,7 @@ from crosswind.export.rounding import by_products, column_scales
 from crosswind.export.smoothing import APART, smooth
 
 TINY = 1e-6
+BLOCK = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +165,7 @@ def _part(weights: str, source: str, output: str, part: int) -> list[onnx.NodePr
 
 
 def quantise_embedding(model: onnx.ModelProto) -> None:
-    """Stores the word embedding as int8 rows with one float32 scale per row, in place.
-
-    One scale for the whole table would cost the rare words their detail: the norms of rows differ severalfold.
+    """Stores the word embedding in fewer bits, in place: 4 where that loses nothing, else 8 (see `by_row`).
 
     Raises:
         ModelError: no `Gather` by `input_ids` in the graph.
@@ -178,23 +177,94 @@ def quantise_embedding(model: onnx.ModelProto) -> None:
         raise ModelError("no word embedding found: expected a Gather of a constant by input_ids; export it as fp32")
     if sum(table.name in other.input for other in graph.node) > 1:
         raise ModelError(f"the word embedding {table.name} is used twice (tied to an output); export it as fp32")
-    rows, scales = by_row(numpy_helper.to_array(table))
-    name, output = table.name, node.output[0]
+    floats = numpy_helper.to_array(table)
     graph.initializer.remove(table)
+    packed = pack(floats)
+    nodes = _eight_bits(graph, node, floats) if packed is None else _four_bits(graph, node, *packed)
+    _replace(graph, node, nodes)
+
+
+def _eight_bits(graph: onnx.GraphProto, node: onnx.NodeProto, table: Floats) -> list[onnx.NodeProto]:
+    """Signed bytes with one float32 scale per row, looked up and multiplied."""
+    name, output = node.input[0], node.output[0]
+    rows, scales = by_row(table)
     graph.initializer.append(numpy_helper.from_array(rows, f"{name}_rows"))
     graph.initializer.append(numpy_helper.from_array(scales, f"{name}_scales"))
-    _replace(graph, node, [
+    return [
         helper.make_node("Gather", [f"{name}_rows", "input_ids"], [f"{name}_row"], f"{name}/rows"),
         helper.make_node("Gather", [f"{name}_scales", "input_ids"], [f"{name}_scale"], f"{name}/scales"),
         helper.make_node("Cast", [f"{name}_row"], [f"{name}_float"], f"{name}/cast", to=TensorProto.FLOAT),
         helper.make_node("Mul", [f"{name}_float", f"{name}_scale"], [output], f"{name}/scaled"),
-    ])  # fmt: skip
+    ]
+
+
+def _four_bits(
+    graph: onnx.GraphProto, node: onnx.NodeProto, packed: NDArray[np.uint8], scales: NDArray[np.float16]
+) -> list[onnx.NodeProto]:
+    """Two numbers to the byte and a float16 scale per block (see `pack`), looked up and unpacked."""
+    name, output = node.input[0], node.output[0]
+    blocks = scales.shape[1]
+    constants = {
+        "packed": packed, "scales": scales, "low": np.uint8(15), "shift": np.uint8(4), "middle": np.float32(8),
+        "blocks": np.array([0, 0, blocks, BLOCK], np.int64), "flat": np.array([0, 0, blocks * BLOCK], np.int64),
+        "last": np.array([-1], np.int64),
+    }  # fmt: skip
+    graph.initializer.extend(numpy_helper.from_array(np.asarray(v), f"{name}_{k}") for k, v in constants.items())
+
+    def own(short: str) -> str:
+        return short if short in ("input_ids", output) else f"{name}_{short}"
+
+    def step(kind: str, inputs: Sequence[str], result: str, **attributes: Any) -> onnx.NodeProto:
+        return helper.make_node(kind, [own(i) for i in inputs], [own(result)], own(result), **attributes)
+
+    return [
+        step("Gather", ["packed", "input_ids"], "bytes"),
+        step("BitwiseAnd", ["bytes", "low"], "first"),
+        step("BitShift", ["bytes", "shift"], "second", direction="RIGHT"),
+        step("Concat", ["first", "second"], "nibbles", axis=-1),
+        step("Cast", ["nibbles"], "numbers", to=TensorProto.FLOAT),
+        step("Sub", ["numbers", "middle"], "signed"),
+        step("Reshape", ["signed", "blocks"], "blocked"),
+        step("Gather", ["scales", "input_ids"], "half"),
+        step("Cast", ["half"], "float", to=TensorProto.FLOAT),
+        step("Unsqueeze", ["float", "last"], "scale"),
+        step("Mul", ["blocked", "scale"], "scaled"),
+        step("Reshape", ["scaled", "flat"], output),
+    ]
+
+
+def pack(table: Floats) -> tuple[NDArray[np.uint8], NDArray[np.float16]] | None:
+    """Packs a table that came from blocks of 32 four-bit numbers (llama.cpp's Q4_0) back into such blocks.
+
+    In each block the entry that is largest by magnitude was stored as -8, so the scale is that entry over -8.
+
+    Args:
+        table: float32 [rows, width].
+
+    Returns:
+        uint8 [rows, width / 2], the low half of each byte for the first half of the row, the high for the second, each
+        plus 8; and float16 [rows, width / 32] scales. None where anything would be lost.
+    """
+    rows, width = table.shape
+    if width % (2 * BLOCK):
+        return None
+    blocks = table.reshape(rows, -1, BLOCK)
+    peak = np.take_along_axis(blocks, np.abs(blocks).argmax(2)[..., None], 2)[..., 0]
+    scales = (peak / -8).astype(np.float16)
+    wide = scales.astype(np.float32)[..., None]
+    numbers = np.rint(np.divide(blocks, wide, out=np.zeros_like(blocks), where=wide != 0))
+    if numbers.min(initial=0) < -8 or numbers.max(initial=0) > 7 or not np.array_equal(numbers * wide, blocks):
+        return None
+    nibbles: NDArray[np.uint8] = (numbers + 8).astype(np.uint8).reshape(rows, width)
+    packed: NDArray[np.uint8] = nibbles[:, : width // 2] + nibbles[:, width // 2 :] * np.uint8(16)
+    return packed, scales
 
 
 def by_row(table: Floats) -> tuple[NDArray[np.int8], Floats]:
     """Symmetric int8 with one scale per row: float32 [rows, width] to int8 [rows, width] and float32 [rows, 1].
 
-    The error of an entry is at most half of its row's scale; a row of zeros has scale 1.
+    One scale for the whole table would cost the rare words their detail: the norms of rows differ severalfold. The
+    error of an entry is at most half of its row's scale; a row of zeros has scale 1.
     """
     largest = np.abs(table).max(1, keepdims=True)
     scales = np.where(largest > 0, largest / 127, 1).astype(np.float32)

@@ -79,6 +79,9 @@ def train(
     fillings: Annotated[int, typer.Option(help="Texts made of each written pattern with slots.")] = 3,
     vocabulary: Annotated[int, typer.Option(help="Rows that vocabulary trimming keeps; 0 keeps all.")] = 75_000,
     align_every: Annotated[int, typer.Option(help="Steps between alignments on parallel text; 0: none.")] = 6,
+    align_batch: Annotated[int, typer.Option(help="Pairs of one alignment.")] = 24,
+    pairs_per_language: Annotated[int, typer.Option("--pairs", help="Parallel pairs of each language.")] = 300,
+    caps: Annotated[list[str] | None, typer.Option("--cap", help="SOURCE=ROWS of an epoch at most. Repeat.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of data, order, dropout.")] = 0,
     device: Annotated[str, typer.Option(help="`cpu`, `cuda`, `cuda:1`, …")] = "cpu",
 ) -> None:  # fmt: skip
@@ -101,12 +104,13 @@ def train(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     langs = None if train_langs == "all" else frozenset(train_langs.split(","))
     inputs = recipe.Inputs(
-        data, base, fillings, vocabulary=vocabulary, langs=langs, corpus=corpus or written.CORPUS_DIR,
+        data, base, fillings, pairs_per_language, vocabulary, langs=langs, corpus=corpus or written.CORPUS_DIR,
         extra=tuple(extra or ()),
     )  # fmt: skip
     plan = Plan(
         out, epochs, batch, max_tokens, rate, 10 * rate, freeze=freeze, align_every=align_every, seed=seed,
-        device=device, minutes=minutes,
+        device=device, minutes=minutes, align_batch=align_batch,
+        caps={name: int(rows) for name, rows in pairs(caps or [], "--cap").items()},
     )  # fmt: skip
     recipe.run(inputs, plan, command=shlex.join(["crosswind", *sys.argv[1:]]))
     if together.rank() > 0:

@@ -15,6 +15,8 @@ from crosswind.models.taxonomy import SENTIMENTS, TOPICS
 # It alone teaches topics, and sentiment in most languages: its rows pull harder than a publisher's.
 WEIGHT: Final = 1.5
 CORPUS_DIR: Final = Path(__file__).with_name("corpus")
+# Written later, by other hands, each with slots of its own: more situations for training, no test.
+MORE: Final = "more"
 SLOT: Final = re.compile(r"\{(\w+)\}")
 
 T = TypeVar("T")
@@ -60,17 +62,30 @@ def languages(folder: Path = CORPUS_DIR) -> list[str]:
 
 
 def read_corpus(lang: str, folder: Path = CORPUS_DIR) -> Corpus:
-    """Read and check one language's file.
+    """Read and check one language's first file.
 
     Raises:
         DataError: the file is missing or malformed, uses a label or slot that does not exist, or trains on a test line.
     """
-    path = folder / f"{lang}.yaml"
-    corpus = _decode(path, Corpus)
-    problems = list(_problems(corpus))
-    if problems:
-        raise DataError(f"{path.name}: " + "; ".join(problems[:5]))
-    return corpus
+    return _checked(folder / f"{lang}.yaml", lang)
+
+
+def read_more(lang: str, folder: Path = CORPUS_DIR) -> Corpus | None:
+    """Read and check one language's second file; None where it has none.
+
+    Raises:
+        DataError: as `read_corpus`, or a line is among the tests of the first file, or it has tests of its own.
+    """
+    path = folder / MORE / f"{lang}.yaml"
+    if not path.is_file():
+        return None
+    more = _checked(path, lang)
+    held_out = {_folded(line) for *_, line in _lines(read_corpus(lang, folder).test)}
+    leaks = [line for line in _training_lines(more) if _folded(line) in held_out]
+    if leaks or more.test:
+        raise DataError(f"{MORE}/{path.name}: " + (f"test line also trains: {leaks[0]!r}" if leaks else "tests belong "
+                                                   "into the first file"))  # fmt: skip
+    return more
 
 
 def read_pairs(lang: str, folder: Path = CORPUS_DIR) -> list[Pair]:
@@ -110,32 +125,38 @@ def fill(pattern: str, slots: dict[str, list[str]], count: int, rng: random.Rand
 
 def training_rows(lang: str, fillings: int = 3, seed: int = 0, folder: Path = CORPUS_DIR) -> list[Row]:
     """Rows of `patterns` and `hard`, each pattern filled up to `fillings` times; rows of one pattern share a group."""
-    corpus = read_corpus(lang, folder)
-    rng = random.Random(f"{seed}:{lang}")
-    rows = list(_rows(corpus, corpus.patterns, "written", fillings, rng))
-    for i, case in enumerate(corpus.hard):
-        group = f"written:{lang}:hard:{i}"
-        texts = fill(case.text, corpus.slots, fillings, rng)
-        rows += [_row(lang, "written", case.topic, case.sentiment, text, group) for text in texts]
+    rows = _filled(read_corpus(lang, folder), f"written:{lang}", fillings, random.Random(f"{seed}:{lang}"))
+    more = read_more(lang, folder)
+    if more is not None:
+        rows += _filled(more, f"written:{lang}:{MORE}", fillings, random.Random(f"{seed}:{lang}:{MORE}"))
     return rows
 
 
 def check_rows(lang: str, seed: int = 0, folder: Path = CORPUS_DIR) -> list[Row]:
     """Rows of `test`, each line filled once."""
     corpus = read_corpus(lang, folder)
-    return list(_rows(corpus, corpus.test, "written_test", 1, random.Random(f"{seed}:{lang}:test")))
+    rng = random.Random(f"{seed}:{lang}:test")
+    return list(_rows(corpus, corpus.test, f"written_test:{lang}", 1, rng))
 
 
-def _rows(corpus: Corpus, cells: Cells, source: str, fillings: int, rng: random.Random) -> Iterator[Row]:
+def _filled(corpus: Corpus, prefix: str, fillings: int, rng: random.Random) -> list[Row]:
+    rows = list(_rows(corpus, corpus.patterns, prefix, fillings, rng))
+    for i, case in enumerate(corpus.hard):
+        texts = fill(case.text, corpus.slots, fillings, rng)
+        rows += [_row(corpus.lang, prefix, case.topic, case.sentiment, text, f"{prefix}:hard:{i}") for text in texts]
+    return rows
+
+
+def _rows(corpus: Corpus, cells: Cells, prefix: str, fillings: int, rng: random.Random) -> Iterator[Row]:
     for topic, sentiment, i, line in _lines(cells):
         for text in fill(line, corpus.slots, fillings, rng):
-            yield _row(corpus.lang, source, topic, sentiment, text, f"{source}:{corpus.lang}:{topic}:{sentiment}:{i}")
+            yield _row(corpus.lang, prefix, topic, sentiment, text, f"{prefix}:{topic}:{sentiment}:{i}")
 
 
-def _row(lang: str, source: str, topic: str, sentiment: str, text: str, group: str) -> Row:
+def _row(lang: str, prefix: str, topic: str, sentiment: str, text: str, group: str) -> Row:
     # A cup final won is good news, but not to an investor: the tone of `other` must not teach the sentiment head.
     known = sentiment if topic != "other" or sentiment == "neutral" else None
-    return Row(text=text, lang=lang, source=source, topic=topic, sentiment=known, group=group)
+    return Row(text=text, lang=lang, source=prefix.split(":")[0], topic=topic, sentiment=known, group=group)
 
 
 def _draw(name: str, slots: dict[str, list[str]], used: dict[str, set[str]], rng: random.Random) -> str:
@@ -155,7 +176,7 @@ def _lines(cells: Cells) -> Iterator[tuple[str, str, int, str]]:
 
 def _problems(corpus: Corpus) -> Iterator[str]:
     training = list(_lines(corpus.patterns)) + [(c.topic, c.sentiment, 0, c.text) for c in corpus.hard]
-    seen = {" ".join(line.split()).casefold() for *_, line in training}
+    seen = {_folded(line) for line in _training_lines(corpus)}
     for topic, sentiment, _, line in [*training, *_lines(corpus.test)]:
         if topic not in TOPICS or sentiment not in SENTIMENTS:
             yield f"unknown cell {topic}/{sentiment}"
@@ -163,8 +184,27 @@ def _problems(corpus: Corpus) -> Iterator[str]:
             if not corpus.slots.get(name):
                 yield f"unknown slot {{{name}}} in {line!r}"
     for *_, line in _lines(corpus.test):
-        if " ".join(line.split()).casefold() in seen:
+        if _folded(line) in seen:
             yield f"test line also trains: {line!r}"
+
+
+def _training_lines(corpus: Corpus) -> Iterator[str]:
+    yield from (line for *_, line in _lines(corpus.patterns))
+    yield from (case.text for case in corpus.hard)
+
+
+def _folded(line: str) -> str:
+    return " ".join(line.split()).casefold()
+
+
+def _checked(path: Path, lang: str) -> Corpus:
+    corpus = _decode(path, Corpus)
+    problems = list(_problems(corpus))
+    if corpus.lang != lang:
+        problems.insert(0, f"lang is {corpus.lang!r}")
+    if problems:
+        raise DataError(f"{path.name}: " + "; ".join(problems[:5]))
+    return corpus
 
 
 def _decode(path: Path, kind: type[T]) -> T:

@@ -41,6 +41,17 @@ def test_a_shipped_file_is_valid_and_fills_every_cell(lang: str) -> None:
             assert corpus.test[topic][sentiment], (topic, sentiment)
 
 
+@pytest.mark.parametrize("lang", sorted(path.stem for path in (written.CORPUS_DIR / written.MORE).glob("*.yaml")))
+def test_a_second_file_is_valid_fills_every_cell_and_repeats_nothing(lang: str) -> None:
+    more, first = written.read_more(lang), written.read_corpus(lang)
+    assert more is not None
+    for topic in TOPICS:
+        for sentiment in SENTIMENTS:
+            lines = more.patterns[topic][sentiment]
+            assert len(lines) >= 5, (topic, sentiment)
+            assert not set(lines) & set(first.patterns[topic][sentiment]), (topic, sentiment)
+
+
 @pytest.mark.parametrize("lang", COVERED)
 def test_no_shipped_test_line_or_pair_trains(lang: str) -> None:
     trained = {row.text for row in written.training_rows(lang, fillings=5)}
@@ -98,6 +109,23 @@ def test_a_test_line_that_trains_is_refused(folder: Path) -> None:
     path.write_text(MINIMAL.replace("{company} to buy", "it  LOSES"), encoding="utf-8")
     with pytest.raises(DataError, match="also trains"):
         written.read_corpus("xx", folder)
+
+
+def test_a_second_file_trains_too_with_slots_of_its_own(folder: Path) -> None:
+    before = written.training_rows("xx", 2, folder=folder)
+    (folder / written.MORE).mkdir()
+    second = folder / written.MORE / "xx.yaml"
+    second.write_text('lang: xx\nslots: {company: ["C"]}\npatterns: {deals: {positive: ["{company} sold well"]}}\n')
+    rows = written.training_rows("xx", 2, folder=folder)
+    assert rows[: len(before)] == before
+    assert [row.text for row in rows[len(before) :]] == ["C sold well"]
+    second.write_text('lang: xx\nslots: {}\npatterns: {deals: {neutral: ["{company}  TO buy"]}}\n'.replace(
+        "slots: {}", 'slots: {company: ["C"]}'))  # fmt: skip
+    with pytest.raises(DataError, match="also trains"):
+        written.training_rows("xx", folder=folder)
+    second.write_text("lang: yy\nslots: {}\npatterns: {}\n")
+    with pytest.raises(DataError, match="lang is 'yy'"):
+        written.training_rows("xx", folder=folder)
 
 
 @pytest.mark.parametrize("change", [("earnings", "weather"), ("neutral: [", "mixed: ["), ("lang: xx", "lang: [")])
