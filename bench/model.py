@@ -1,4 +1,4 @@
-"""The model's bars (issue 4): measures a MODEL_DIR or a bundle and writes the figures of docs/model-card.md.
+"""The model's bars: measures a MODEL_DIR or a bundle and writes the figures of docs/model-card.md.
 
     python bench/model.py --model runs/main --data ../shared/data --json model.json --card docs/model-card.md
 
@@ -84,13 +84,16 @@ def in_domain(
     return bars, errors
 
 
-def written_test(classify: evaluation.Classifier, corpus: Path) -> list[Bar]:
+def written_test(classify: evaluation.Classifier, corpus: Path, temperature: dict[str, float]) -> list[Bar]:
     """Topic on the written test of every language, and the direction of the counterfactual pairs."""
     topics, tones, bars = {}, {}, []
     total = 0
+    everything: list[Row] = []
+    answers: list[evaluation.Logits] = []
     for lang in written.languages(corpus):
         rows = written.check_rows(lang, folder=corpus)
         logits = classify([r.text for r in rows])
+        everything, answers = everything + rows, [*answers, logits]
         topics[lang] = macro(rows, logits, "topic", TOPICS)
         tones[lang] = macro(rows, logits, "sentiment", SENTIMENTS)
         total += len(rows)
@@ -99,6 +102,7 @@ def written_test(classify: evaluation.Classifier, corpus: Path) -> list[Bar]:
         Bar("topic, written test, mean over languages", float(np.mean(list(topics.values()))), 0.85, total),
         Bar("sentiment, written test, mean over languages", float(np.mean(list(tones.values()))), None, total),
     ]
+    head += calibration_of(everything, answers, temperature)
     pairs = {lang: written.read_pairs(lang, corpus) for lang in written.pair_languages(corpus)}
     right = {lang: evaluation.direction(classify([p.positive for p in ps])["sentiment"],
                                         classify([p.negative for p in ps])["sentiment"])[0]
@@ -109,6 +113,23 @@ def written_test(classify: evaluation.Classifier, corpus: Path) -> list[Bar]:
         head.append(Bar(f"counterfactual pairs in {len(pairs)} languages, right direction", share, 0.90, count))
     bars += [Bar(f"counterfactual pairs, {lang}", right[lang], 0.90, len(ps)) for lang, ps in pairs.items()]
     return head + bars
+
+
+def calibration_of(
+    rows: Sequence[Row], answers: Sequence[evaluation.Logits], temperature: dict[str, float]
+) -> list[Bar]:
+    """Calibration error per head over the written tests of all languages.
+
+    Of a single language there are some 50 rows: ten bins of five rows each err by more than the bar by chance alone.
+    """
+    bars = []
+    for task, labels in (("topic", TOPICS), ("sentiment", SENTIMENTS)):
+        logits = np.concatenate([answer[task] for answer in answers])
+        known = [i for i, row in enumerate(rows) if row.label(task) is not None]
+        truth = [labels.index(str(rows[i].label(task))) for i in known]
+        error = calibration_error(softmax(logits[known], temperature.get(task, 1.0)), truth)
+        bars.append(Bar(f"calibration error, {task}, written test of all languages", error, 0.05, len(known), True))
+    return bars
 
 
 def size(folder: Path) -> list[Bar]:
@@ -166,20 +187,20 @@ def write_card(path: Path, table: str) -> None:
     path.write_text(f"{before}{BEGIN}\n{table}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
 
 
-def opened(folder: Path) -> tuple[evaluation.Classifier, float]:
-    """What answers, a bundle as it is served or a MODEL_DIR in full precision, and its sentiment temperature."""
+def opened(folder: Path) -> tuple[evaluation.Classifier, dict[str, float]]:
+    """What answers, a bundle as it is served or a MODEL_DIR in full precision, and the temperature of each head."""
     if (folder / "manifest.json").is_file():
         scorer = OnnxScorer(folder)
-        return scorer.logits, scorer.manifest.head("sentiment").temperature
-    return evaluation.classifier(folder), read_manifest(folder).temperature.get("sentiment", 1.0)
+        return scorer.logits, {head.name: head.temperature for head in scorer.manifest.heads}
+    return evaluation.classifier(folder), read_manifest(folder).temperature
 
 
 def measure(arguments: argparse.Namespace) -> list[Bar]:
     """Every bar that was asked for."""
     classify, temperature = opened(arguments.model)
     bars = phrase_bank(classify, arguments.data)
-    domain, errors = in_domain(classify, arguments.data, temperature)
-    bars += domain + written_test(classify, arguments.corpus)
+    domain, errors = in_domain(classify, arguments.data, temperature.get("sentiment", 1.0))
+    bars += domain + written_test(classify, arguments.corpus, temperature)
     bars += [Bar(f"calibration error, sentiment, {lang}", e, 0.05, n, at_most=True) for lang, (e, n) in errors.items()]
     bars += size(arguments.model)
     if arguments.multifin:
