@@ -1,4 +1,5 @@
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from crosswind.errors import DataError
 from crosswind.models import written
 from crosswind.models.recipe import COVERED
+from crosswind.models.sources import read_jsonl
 from crosswind.models.taxonomy import SENTIMENTS, TOPICS
 
 SLOTS = {"company": ["Nord", "Süd"], "pct": ["3 %", "4 %", "5 %"]}
@@ -58,6 +60,21 @@ def test_no_shipped_test_line_or_pair_trains(lang: str) -> None:
     held_out = {row.text for row in written.check_rows(lang)}
     held_out |= {text for pair in written.read_pairs(lang) for text in (pair.positive, pair.negative)}
     assert not trained & held_out
+
+
+def test_no_training_line_shares_eight_words_in_a_row_with_a_benchmark() -> None:
+    benchmarks = sorted((Path(__file__).parents[4] / "shared/data/benchmark").glob("*.jsonl.gz"))
+    if not benchmarks:
+        pytest.skip("the benchmark files are not here: their overlap with the written corpus cannot be looked for")
+    theirs = {run for path in benchmarks for raw in read_jsonl(path) for run in _runs(str(raw["text"]))}
+    for lang in COVERED:
+        shared = [row.text for row in written.training_rows(lang) if _runs(row.text) & theirs]
+        assert not shared, lang
+
+
+def _runs(text: str, words: int = 8) -> set[str]:
+    found = re.findall(r"\w+", text.casefold())
+    return {" ".join(found[i : i + words]) for i in range(len(found) - words + 1)}
 
 
 def test_counterfactual_pairs_cover_eight_languages_with_120_pairs_each() -> None:
