@@ -22,11 +22,19 @@ app = typer.Typer(
 
 ROOMS = {
     "feed": "crosswind.stream.feed.cli",
+    "dlq": "crosswind.dlq",
     "data": "crosswind.models.cli",
     "train": "crosswind.models.cli",
     "evaluate": "crosswind.models.cli",
     "export": "crosswind.export.cli",
     "bundle": "crosswind.export.cli",
+    "rules": "crosswind.stream.alert_cli",
+    "alerts": "crosswind.stream.alert_cli",
+    "models": "crosswind.models_cli",
+    "rescore": "crosswind.models_cli",
+    "replay": "crosswind.stream.replay.cli",
+    "runs": "crosswind.stream.replay.cli",
+    "backtest": "crosswind.stream.replay.cli",
 }
 """Commands that live in a room: command -> module that has a typer app with it."""
 

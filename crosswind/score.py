@@ -23,7 +23,7 @@ def score_file(file: Path, settings: Settings, out: IO[str]) -> int:
         DataError: the file cannot be read.
         ModelError: the bundle cannot be used.
     """
-    scorer = OnnxScorer(resolve(settings.model), settings.device, settings.threads)
+    scorer = OnnxScorer(resolve(settings.model), settings.device, settings.threads, settings.trusted_key)
     detector = LinguaDetector()
     bad = 0
     for number, line in enumerate(tqdm(_lines(file), unit=" texts", file=sys.stderr, disable=None), start=1):

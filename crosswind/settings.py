@@ -23,7 +23,15 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(None, description="postgresql://…; unset: the embedded Postgres")
     data_dir: Path = Field(Path(".crosswind"), description="where the embedded database and logs live")
     model: str = Field("default", description="a bundle's folder, or 'default' for the shipped one")
+    registry: str | None = Field(None, description="folder or fsspec address of bundles; unset: DATA_DIR/models")
+    trusted_key: str | None = Field(None, description="Ed25519 public key or its file; other bundles are refused")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where inference runs; 'cuda' refuses to start without")
+    kafka_tls: bool = Field(False, description="speak TLS to Kafka; the server's name and certificate are checked")
+    kafka_ca: Path | None = Field(None, description="PEM file of the authority that signed Kafka's certificate")
+    kafka_certificate: Path | None = Field(None, description="PEM file with our certificate and key, for mutual TLS")
+    kafka_sasl: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(None, description="how to log in")
+    kafka_user: str | None = Field(None, description="name to log in to Kafka with")
+    kafka_password: SecretStr | None = Field(None, description="password to log in to Kafka with")
     run: str = Field("live", pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="the run's id; replays have their own")
 
     raw_topic: str = "news.raw"
@@ -46,9 +54,23 @@ class Settings(BaseSettings):
     lateness_seconds: int = Field(120, ge=0, description="event time that a bucket stays open after it ends")
     idle_seconds: float = Field(3.0, gt=0, description="a partition silent this long no longer holds the watermark")
 
+    rules: Path | None = Field(None, description="a rule file, read again when it changes; unset: the shipped rules")
+    watchlist: Path | None = Field(None, description="a watchlist file: entities with aliases; unset: none")
+
+    secret_key: SecretStr | None = Field(
+        None, description="Fernet keys, newest first, comma between; seal subscribers' secrets; unset: DATA_DIR/secret.key"
+    )
+    notify_private: bool = Field(False, description="messages may go to private addresses, and by plain http")
+    public_url: str = Field("http://127.0.0.1:8050", description="the dashboard's address in links of messages")
+
     host: str = Field("127.0.0.1", description="address that the dashboard listens on")
     port: int = Field(8050, ge=0, le=65535, description="the dashboard's port; 0: any free one")
+    worker_host: str = Field("127.0.0.1", description="address of the worker's health and metrics; keep it private")
     worker_port: int = Field(0, ge=0, le=65535, description="the worker's health and metrics port; 0: any free one")
+
+    stuck_seconds: float = Field(
+        120.0, gt=0, description="a worker that commits no offset for so long, with lag and no outage, ends itself"
+    )
 
     feed: str = Field("sample", description="a JSONL, CSV or Parquet file, or 'sample' for the bundled feed")
     speed: float = Field(3600.0, gt=0, description="event seconds played per second")

@@ -17,6 +17,7 @@ from crosswind.export import bundle
 from crosswind.export.atomic import publish, staging
 from crosswind.export.calibration import calibrate
 from crosswind.export.graph import OPSET, write_graph
+from crosswind.export.half import to_fp16
 from crosswind.export.parity import State, Verdict, answers, compare, judge
 from crosswind.export.quantise import RECIPES, Recipe, quantise
 from crosswind.export.report import Measured, Report, write_report
@@ -24,7 +25,7 @@ from crosswind.export.running import Outputs, encode, run_graph
 from crosswind.export.sources import EMBEDDING, Source, load_source
 from crosswind.models.rows import Row
 
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "fp16", "int8"]
 SMOKE = 12
 _log = structlog.get_logger(__name__)
 
@@ -114,6 +115,10 @@ def _measure(request: Request, source: Source, work: Path) -> Report:
     if request.precision == "int8" and not measured[0].failed:
         chosen, more = _choose_int8(bench, fp32, work)
         measured += more
+    elif request.precision == "fp16" and not measured[0].failed:
+        chosen = work / "fp16.onnx"
+        to_fp16(fp32, chosen)
+        measured.append(bench.measure(chosen, "fp16"))
     chosen.rename(work / "chosen.onnx")
     return Report(request.name or request.out.name, "", request.strict, bench.reference.texts_per_second, measured)
 

@@ -1,7 +1,8 @@
 """The bundle: a folder with `model.onnx`, `tokenizer.json` and `manifest.json`. Read without torch or transformers.
 
 A bundle is closed: its manifest names every file with its SHA-256, nothing else may lie in the folder, nothing is a
-link, and the version is a digest over the contents, so the same version is always the same model.
+link, and the version is a digest over the contents, so the same version is always the same model. Who made it is told
+by an optional Ed25519 signature (`signing.py`), which is no part of the version.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 
 from crosswind.errors import BundleError
-from crosswind.export.wire import external_tensors
+from crosswind.export.wire import external_tensors, opset
 
 FORMAT = 1
 MODEL, TOKENIZER, MANIFEST = "model.onnx", "tokenizer.json", "manifest.json"
@@ -29,11 +30,19 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     temperature: float = 1.0
 
 
+class Signature(msgspec.Struct, frozen=True, kw_only=True):
+    """Ed25519 over `signed_bytes`: public key and signature, base64."""
+
+    key: str
+    value: str
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """What a bundle says of itself.
 
     Attributes:
-        version: first 16 hex digits of the SHA-256 over the manifest without `version`, file digests included.
+        version: first 16 hex digits of the SHA-256 over the manifest without `version` and `signature`, file digests
+            included.
         unsure_below: a sentiment whose probability is lower counts as neutral, unsure.
         max_tokens: longer texts are cut.
         data: what shaped the weights: name, licence, rows of each source.
@@ -59,6 +68,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     files: dict[str, str]
     command: str
     vocabulary: int = 0
+    signature: Signature | None = None
 
     def head(self, name: str) -> Head:
         """The head of that name.
@@ -99,8 +109,11 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"{path} is not a bundle manifest: {error}") from None
 
 
-def verify(folder: Path) -> Manifest:
-    """Checks a bundle against its manifest: files, digests, version, no links, nothing besides.
+def verify(folder: Path, trusted: str | None = None) -> Manifest:
+    """Checks a bundle against its manifest: files, digests, version, opset, no links, nothing besides.
+
+    Args:
+        trusted: a public key, or its file; a bundle that is not signed by it is refused.
 
     Raises:
         BundleError: naming what was found and what was expected.
@@ -120,25 +133,31 @@ def verify(folder: Path) -> Manifest:
         actual = sha256(path)
         if actual != digest:
             raise BundleError(f"{path} has SHA-256 {actual[:16]}…, its manifest says {digest[:16]}…: it was altered")
-    _check_graph(folder / MODEL)
+    _check_graph(folder / MODEL, manifest.opset)
     _check_vocabulary(folder / TOKENIZER, manifest.vocabulary)
     version = version_of(msgspec.to_builtins(manifest))
     if version != manifest.version:
         raise BundleError(f"{folder}: the manifest says version {manifest.version}, its contents give {version}")
+    if trusted:
+        from crosswind.export.signing import check_signature  # here, because only who signs needs `cryptography`
+
+        check_signature(folder, manifest, trusted)
     return manifest
 
 
-def _check_graph(path: Path) -> None:
+def _check_graph(path: Path, promised: int) -> None:
     with path.open("rb") as file:
         if not path.stat().st_size:
             raise BundleError(f"{path} is not an ONNX graph: it is empty")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as raw:
             try:
-                outside = external_tensors(raw)
+                outside, wanted = external_tensors(raw), opset(raw)
             except BundleError as error:
                 raise BundleError(f"{path} is not an ONNX graph: {error}") from None
     if outside:
         raise BundleError(f"{path} keeps data outside itself ({', '.join(outside[:3])}); a bundle's graph must not")
+    if wanted != promised:
+        raise BundleError(f"{path} is for opset {wanted}, its manifest says {promised}: export it again")
 
 
 def _check_vocabulary(path: Path, rows: int) -> None:
@@ -170,9 +189,13 @@ class _TokenizerFile(msgspec.Struct):
 
 def version_of(manifest: Mapping[str, Any]) -> str:
     """The content-addressed version of a manifest (a mapping), whatever its own `version` says."""
-    rest = {name: value for name, value in manifest.items() if name != "version"}
-    canonical = json.dumps(rest, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return hashlib.sha256(signed_bytes(manifest)).hexdigest()[:16]
+
+
+def signed_bytes(manifest: Mapping[str, Any]) -> bytes:
+    """Canonical JSON of a manifest without `version` and `signature`: what both are made of."""
+    rest = {name: value for name, value in manifest.items() if name not in ("version", "signature")}
+    return json.dumps(rest, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def sha256(path: Path) -> str:
@@ -188,11 +211,19 @@ def seal(folder: Path, manifest: Mapping[str, Any]) -> Manifest:
         BundleError: the manifest lacks a field, or the folder does not verify afterwards.
     """
     names = sorted(path.name for path in folder.iterdir() if path.name != MANIFEST)
-    filled = {**manifest, "format": FORMAT, "files": {name: sha256(folder / name) for name in names}, "version": ""}
+    filled = {**manifest, "format": FORMAT, "files": {name: sha256(folder / name) for name in names}, "version": "",
+              "signature": None}  # fmt: skip
     try:
         complete = msgspec.to_builtins(msgspec.convert(filled, Manifest))
     except msgspec.ValidationError as error:
         raise BundleError(f"cannot seal {folder}: {error}") from None
     complete["version"] = version_of(complete)
-    (folder / MANIFEST).write_text(json.dumps(complete, indent=1, ensure_ascii=False, sort_keys=True) + "\n", "utf-8")
+    write_manifest(folder, complete)
     return verify(folder)
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Writes `manifest.json` in one step."""
+    partial = folder.parent / f".{folder.name}.{MANIFEST}.partial"
+    partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False, sort_keys=True) + "\n", "utf-8")
+    partial.replace(folder / MANIFEST)

@@ -20,7 +20,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
 def export(
     model: Annotated[Path, typer.Argument(help="what `crosswind train` wrote, or a transformers sequence classifier")],
     out: Annotated[Path, typer.Option(help="the bundle's folder; a bundle that is there is replaced in one step")],
-    precision: Annotated[Literal["fp32", "int8"], typer.Option(help="fp32 or int8")] = "int8",
+    precision: Annotated[Literal["fp32", "fp16", "int8"], typer.Option(help="fp32, fp16 (GPU) or int8")] = "int8",
     texts: Annotated[Path | None, typer.Option(
         help="JSON Lines with text, lang, topic, sentiment to measure on [default: the written corpus's test half]",
     )] = None,
@@ -55,16 +55,47 @@ def export(
 
 
 @bundle_app.command("verify")
-def verify(folder: Folder = "default", as_json: AsJson = False) -> None:
-    """Check a bundle: files, digests, graph, tokenizer, and that it still gives the answers it was sealed with."""
+def verify(
+    folder: Folder = "default",
+    key: Annotated[str | None, typer.Option(
+        help="public key or its file; without its signature the bundle is refused [default: CROSSWIND_TRUSTED_KEY]",
+    )] = None,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Check a bundle: files, digests, graph, tokenizer, signature where a key is trusted, and that it still gives the
+    answers it was sealed with."""
     from crosswind.export.bundle import resolve
     from crosswind.export.inspect import check
+    from crosswind.settings import load_settings
 
-    found = check(resolve(folder))
+    trusted = key or load_settings().trusted_key
+    found = check(resolve(folder), trusted)
+    signed = found.signature.key if found.signature else None
     if as_json:
-        typer.echo(json.dumps({"ok": True, "version": found.version, "smoke": len(found.smoke)}))
-    else:
-        typer.echo(f"{folder}: version {found.version}, {len(found.smoke)} smoke sentences answered as sealed")
+        typer.echo(json.dumps({"ok": True, "version": found.version, "smoke": len(found.smoke), "signed_by": signed}))
+        return
+    by = f", signed by {signed}{'' if trusted else ' (no key is trusted, not checked)'}" if signed else ""
+    typer.echo(f"{folder}: version {found.version}, {len(found.smoke)} smoke sentences answered as sealed{by}")
+
+
+@bundle_app.command("keygen")
+def keygen(key: Annotated[Path, typer.Argument(help="the private key's file; the public one is KEY.pub")]) -> None:
+    """Make an Ed25519 key pair to sign bundles with. Prints the public key."""
+    from crosswind.export.signing import keygen as make
+
+    typer.echo(make(key))
+
+
+@bundle_app.command("sign")
+def sign(
+    folder: Annotated[Path, typer.Argument(help="the bundle's folder")],
+    key: Annotated[Path, typer.Option(help="the private key's file")],
+) -> None:
+    """Sign a bundle in place; its version stays what it is."""
+    from crosswind.export.signing import sign as put
+
+    signed = put(folder, key)
+    typer.echo(f"{folder}: version {signed.version}, signed by {signed.signature.key if signed.signature else ''}")
 
 
 @bundle_app.command("show")

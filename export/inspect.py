@@ -13,13 +13,16 @@ from crosswind.export.running import Floats, encode, run_graph
 from crosswind.models.rows import Row
 
 
-def check(folder: Path) -> Manifest:
+def check(folder: Path, trusted: str | None = None) -> Manifest:
     """Verifies a bundle, and that it still gives the answers it was sealed with.
+
+    Args:
+        trusted: see `bundle.verify`.
 
     Raises:
         BundleError: naming the file, output or sentence that is not as it should be.
     """
-    manifest = verify(folder)
+    manifest = verify(folder, trusted)
     texts = [sentence["text"] for sentence in manifest.smoke] or ["-"]  # the graph is run in any case
     logits = _logits(folder, manifest, texts)
     for head in manifest.heads:

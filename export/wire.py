@@ -1,6 +1,7 @@
-"""Reads just enough of an ONNX file's protobuf to see whether its tensors lie inside it. No `onnx` package needed.
+"""Reads just enough of an ONNX file's protobuf to see whether its tensors lie inside it, and which operators it wants.
 
-Field numbers are those of onnx.proto: ModelProto.graph is 7, GraphProto.initializer 5, TensorProto.data_location 14.
+No `onnx` package needed. Field numbers are those of onnx.proto: ModelProto.graph is 7 and opset_import 8,
+GraphProto.initializer 5, TensorProto.data_location 14, OperatorSetIdProto.domain 1 and version 2.
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ _CHILDREN: dict[str, dict[int, str]] = {
     "sparse": {1: _TENSOR, 2: _TENSOR},
 }
 _NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
+_OPSET_IMPORT = 8
 _DEEPEST = 64
 
 
@@ -28,6 +30,22 @@ def external_tensors(raw: memoryview) -> list[str]:
         BundleError: this is not a protobuf message, or is cut short.
     """
     return list(_walk(raw, "model", 0))
+
+
+def opset(raw: memoryview) -> int:
+    """Version of the standard operators that the graph wants; 0 where it names none.
+
+    Raises:
+        BundleError: this is not a protobuf message, or is cut short.
+    """
+    newest = 0
+    for number, value in _fields(raw):
+        if number == _OPSET_IMPORT and isinstance(value, memoryview):
+            found = dict(_fields(value))
+            domain, version = found.get(1, b""), found.get(2, 0)
+            if not isinstance(domain, int) and bytes(domain) in (b"", b"ai.onnx") and isinstance(version, int):
+                newest = max(newest, version)
+    return newest
 
 
 def _walk(raw: memoryview, kind: str, depth: int) -> Iterator[str]:

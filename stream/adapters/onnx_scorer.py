@@ -18,7 +18,10 @@ from tokenizers import Tokenizer
 from crosswind.errors import BundleError, ProviderError
 from crosswind.export import bundle
 from crosswind.stream.domain.article import PPM, Score, Sentiment
+from crosswind.stream.domain.stories.meaning import pack
 
+MEANING = "meaning"
+"""The output that stories are told apart by; a bundle may lack it (see `models/projection.py`)."""
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
@@ -29,20 +32,25 @@ class OnnxScorer:
         folder: the bundle.
         device: `cuda` refuses to start where ONNX Runtime cannot use one; there is no silent fall-back.
         threads: articles scored at the same time; 0: one per core.
+        trusted: a public key or its file; a bundle that is not signed by it is refused.
 
     Raises:
         BundleError: the bundle does not verify, or its graph does not fit its manifest.
         ProviderError: the device is not there.
     """
 
-    def __init__(self, folder: Path, device: Literal["cpu", "cuda"] = "cpu", threads: int = 0) -> None:
-        self._manifest = bundle.verify(folder)
+    def __init__(
+        self, folder: Path, device: Literal["cpu", "cuda"] = "cpu", threads: int = 0, trusted: str | None = None
+    ) -> None:
+        self._manifest = bundle.verify(folder, trusted)
         self._topic, self._sentiment = self._manifest.head("topic"), self._manifest.head("sentiment")
         if set(self._sentiment.labels) != {label.value for label in Sentiment}:
             raise BundleError(f"sentiment labels are {self._sentiment.labels}; expected {[s.value for s in Sentiment]}")
         self._tokenizer = _load_tokenizer(folder / bundle.TOKENIZER, self._manifest.max_tokens)
         self._session = _open_session(folder / bundle.MODEL, _PROVIDERS[device])
         self._check_graph()
+        given = {output.name for output in self._session.get_outputs()}
+        self._names = [self._topic.name, self._sentiment.name, *sorted({MEANING} & given)]
         self._pool = ThreadPoolExecutor(threads or cpu_count() or 1, thread_name_prefix="inference")
 
     def _check_graph(self) -> None:
@@ -82,7 +90,7 @@ class OnnxScorer:
 
     def probabilities(self, text: str) -> dict[str, dict[str, float]]:
         """Head -> label -> calibrated probability, for reading by a person."""
-        topic, sentiment = self._run(self._tokenizer.encode(text))
+        topic, sentiment, _ = self._run(self._tokenizer.encode(text))
         return {
             "topic": dict(zip(self._topic.labels, topic.tolist(), strict=True)),
             "sentiment": dict(zip(self._sentiment.labels, sentiment.tolist(), strict=True)),
@@ -93,22 +101,23 @@ class OnnxScorer:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _outputs(self, encoding: Any) -> "list[np.ndarray[Any, Any]]":
-        """Logits of both heads, each float32 [1, labels]."""
+        """Logits of both heads, each float32 [1, labels]; then `MEANING`, float32 [1, width], where there is one."""
         feed = {
             "input_ids": np.asarray([encoding.ids], dtype=np.int64),
             "attention_mask": np.ones((1, len(encoding.ids)), dtype=np.int64),
         }
-        return [np.asarray(found) for found in self._session.run([self._topic.name, self._sentiment.name], feed)]
+        return [np.asarray(found) for found in self._session.run(self._names, feed)]
 
-    def _run(self, encoding: Any) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]:
-        topic, sentiment = self._outputs(encoding)
+    def _run(self, encoding: Any) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]", bytes]:
+        topic, sentiment, *meaning = self._outputs(encoding)
         return (
             _softmax(topic[0] / self._topic.temperature),
             _softmax(sentiment[0] / self._sentiment.temperature),
+            pack(meaning[0][0]) if meaning else b"",
         )
 
     def _score_one(self, encoding: Any) -> Score:
-        topics, sentiments = self._run(encoding)
+        topics, sentiments, meaning = self._run(encoding)
         best_topic, best_sentiment = int(topics.argmax()), int(sentiments.argmax())
         unsure = bool(sentiments[best_sentiment] < self._manifest.unsure_below)
         ppm = dict(zip(self._sentiment.labels, to_ppm(sentiments), strict=True))
@@ -121,6 +130,7 @@ class OnnxScorer:
             topic_ppm=to_ppm(topics)[best_topic],
             unsure=unsure,
             model=self.version,
+            meaning=meaning,
         )
 
 

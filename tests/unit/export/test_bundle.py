@@ -57,6 +57,31 @@ def test_missing_and_extra_label(bundle: Path, labels: list[str]) -> None:
         check(bundle)
 
 
+def test_wrong_opset(bundle: Path) -> None:
+    with pytest.raises(BundleError, match="is for opset 17, its manifest says 18"):
+        reseal(bundle, lambda manifest: manifest.update(opset=18))
+
+
+def test_opset_that_the_runtime_does_not_know(bundle: Path) -> None:
+    model = onnx.load(str(bundle / MODEL))
+    model.opset_import[0].version = 99
+    (bundle / MODEL).write_bytes(model.SerializeToString())
+    reseal(bundle, lambda manifest: manifest.update(opset=99))
+    with pytest.raises(BundleError, match=r"cannot load .*Opset 99 .*till opset"):
+        OnnxScorer(bundle)
+
+
+def test_tokenizer_of_another_model_with_as_many_entries(bundle: Path) -> None:
+    """Nothing but the answers can tell: the smoke sentences do."""
+    tokenizer = json.loads((bundle / TOKENIZER).read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["falls"], vocabulary["rises"] = vocabulary["rises"], vocabulary["falls"]
+    (bundle / TOKENIZER).write_text(json.dumps(tokenizer))
+    reseal(bundle, lambda manifest: None)
+    with pytest.raises(BundleError, match=r"gives sentiment 'positive'.*sealed with 'negative'"):
+        check(bundle)
+
+
 def test_foreign_tokenizer(bundle: Path) -> None:
     with pytest.raises(BundleError, match=r"tokenizer.*7 entries.*6 rows"):
         reseal(bundle, lambda manifest: manifest.update(vocabulary=6))

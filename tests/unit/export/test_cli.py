@@ -15,7 +15,7 @@ runner = CliRunner()
 def test_verify_says_the_version_and_that_smoke_was_answered(tiny_bundle: Path) -> None:
     found = json.loads(runner.invoke(app, ["bundle", "verify", str(tiny_bundle), "--json"]).output)
     version = json.loads((tiny_bundle / "manifest.json").read_text())["version"]
-    assert found == {"ok": True, "version": version, "smoke": 1}
+    assert found == {"ok": True, "version": version, "smoke": 1, "signed_by": None}
 
 
 def test_show_prints_heads_and_diff_of_a_bundle_with_itself_is_empty(tiny_bundle: Path) -> None:

@@ -1,6 +1,11 @@
 """Alembic's entry: runs migrations on the connection that `engine.migrate` passes in."""
 
 from alembic import context
+from crosswind.stream.adapters.postgres import (  # noqa: F401 - their tables join the metadata
+    alert_tables,
+    deployment_tables,
+    subscription_tables,
+)
 from crosswind.stream.adapters.postgres.schema import Base
 
 context.configure(connection=context.config.attributes["connection"], target_metadata=Base.metadata)

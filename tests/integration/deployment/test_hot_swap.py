@@ -1,0 +1,203 @@
+"""Changing the model under load, on the real scorer and a real database."""
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from crosswind.export.bundle import MODEL, verify
+from crosswind.settings import Settings
+from crosswind.stream.adapters.metrics import Metrics
+from crosswind.stream.adapters.postgres.deployments import PostgresDeployments
+from crosswind.stream.adapters.swap import SwapScorer
+from crosswind.stream.adapters.swap_loop import Follower, open_scorer, run_swaps
+from crosswind.stream.domain.article import Score
+from crosswind.stream.service.deployment import Deployment, Slot
+from tests.integration.deployment.bundles import opposite, reseal, variant
+
+TEXTS = ["profit falls", "bank fails", "oil rises", "nothing at all"]
+
+
+@dataclass
+class Stage:
+    settings: Settings
+    engine: Engine
+    bundles: dict[str, Path]
+    metrics: Metrics = field(default_factory=Metrics)
+
+    def __post_init__(self) -> None:
+        self.book = PostgresDeployments(self.engine)
+        self.scorer = open_scorer(self.settings, self.engine)
+        self.follower = Follower(self.settings, self.scorer, self.metrics, self.book)
+
+    def wish(self, name: str, version: str | None = None) -> Deployment:
+        folder = self.bundles[name]
+        return self.book.wish("live", Slot.LIVE, version or verify(folder).version, str(folder), reason="deploy")
+
+    def outcome(self, wished: Deployment) -> tuple[str, str]:
+        (row,) = self.book.outcomes("live", wished.seq)
+        return row["kind"], row["message"]
+
+
+@pytest.fixture
+def stage(engine: Engine, tiny_bundle: Path, tmp_path: Path) -> Iterator[Stage]:
+    bundles = {"tiny": tiny_bundle, "opposite": opposite(tiny_bundle, tmp_path / "opposite"),
+               "same": variant(tiny_bundle, tmp_path / "same", "same")}  # fmt: skip
+    settings = Settings(_env_file=None, model=str(tiny_bundle), data_dir=tmp_path / "data", threads=2)
+    made = Stage(settings, engine, bundles)
+    yield made
+    made.scorer.close()
+
+
+class Load:
+    """Scores numbered batches from several threads without a pause, and keeps what came back."""
+
+    def __init__(self, scorer: SwapScorer, threads: int = 3) -> None:
+        self._scorer, self._numbers, self._stop = scorer, itertools.count(), threading.Event()
+        self.batches: dict[int, list[Score]] = {}
+        self.errors: list[BaseException] = []
+        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            number = next(self._numbers)
+            try:
+                self.batches[number] = self._scorer.score(TEXTS)
+            except BaseException as error:
+                self.errors.append(error)
+
+
+def until(done: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.005)
+
+
+def test_ten_changes_under_load_lose_nothing_and_mix_nothing(stage: Stage) -> None:
+    versions = {verify(folder).version: name for name, folder in stage.bundles.items()}
+    right = {name: [score.sentiment.value for score in open_scorer_of(folder).score(TEXTS)]
+             for name, folder in stage.bundles.items()}  # fmt: skip
+    with Load(stage.scorer) as load:
+        for name in ["opposite", "same", "opposite", "tiny", "same"] * 2:
+            seen = len(load.batches)
+            stage.wish(name)
+            stage.follower.tick()
+            assert versions[stage.scorer.version] == name
+            until(lambda seen=seen: len(load.batches) > seen + 5 or bool(load.errors))  # type: ignore[misc]
+    assert not load.errors
+    assert sorted(load.batches) == list(range(len(load.batches)))
+    for scores in load.batches.values():
+        (version,) = {score.model for score in scores}
+        assert [score.sentiment.value for score in scores] == right[versions[version]]
+    assert {score[0].model for score in load.batches.values()} == set(versions)
+
+
+def open_scorer_of(folder: Path) -> SwapScorer:
+    from crosswind.stream.adapters.onnx_scorer import OnnxScorer
+
+    return SwapScorer(OnnxScorer(folder))
+
+
+def flip(stage: Stage) -> tuple[Deployment, str]:
+    wished = stage.wish("same")
+    path = stage.bundles["same"] / MODEL
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    return wished, "was altered"
+
+
+def other_labels(stage: Stage) -> tuple[Deployment, str]:
+    labels = ["weather" if label == "crypto" else label for label in verify(stage.bundles["same"]).head("topic").labels]
+    reseal(stage.bundles["same"], lambda manifest: manifest["heads"][0].update(labels=labels))
+    return stage.wish("same"), "missing ['crypto'], extra ['weather']"
+
+
+def fewer_languages(stage: Stage) -> tuple[Deployment, str]:
+    reseal(stage.bundles["same"], lambda manifest: manifest.update(languages=["de"]))
+    return stage.wish("same"), "lacks languages of the live"
+
+
+def wrong_answers(stage: Stage) -> tuple[Deployment, str]:
+    reseal(stage.bundles["same"], lambda manifest: manifest["smoke"][0].update(sentiment="positive"))
+    return stage.wish("same"), "gives sentiment 'negative' for smoke sentence 1 of 1"
+
+
+def another_version(stage: Stage) -> tuple[Deployment, str]:
+    return stage.wish("same", "0" * 16), "expected 0000000000000000"
+
+
+def gone(stage: Stage) -> tuple[Deployment, str]:
+    wished = stage.wish("same")
+    stage.bundles["same"].rename(stage.bundles["same"].with_name("elsewhere"))
+    return wished, "is not a bundle"
+
+
+@pytest.mark.parametrize("spoil", [flip, other_labels, fewer_languages, wrong_answers, another_version, gone])
+def test_a_bad_bundle_never_scores(stage: Stage, spoil: Callable[[Stage], tuple[Deployment, str]]) -> None:
+    before = stage.scorer.version
+    with Load(stage.scorer) as load:
+        wished, message = spoil(stage)
+        stage.follower.tick()
+        until(lambda: len(load.batches) > 5)
+    kind, said = stage.outcome(wished)
+    assert kind == "failed"
+    assert message in said
+    assert not load.errors
+    assert {score.model for scores in load.batches.values() for score in scores} == {before}
+
+
+def test_a_worker_starts_with_what_is_deployed_and_with_what_was_live_when_that_is_bad(stage: Stage) -> None:
+    stage.wish("opposite")
+    stage.follower.tick()
+    opposite_version = verify(stage.bundles["opposite"]).version
+    assert open_scorer(stage.settings, stage.engine).version == opposite_version
+    wished = stage.wish("same", "f" * 16)
+    assert open_scorer(stage.settings, stage.engine).version == opposite_version
+    assert stage.outcome(wished)[0] == "failed"
+
+
+def test_what_was_live_when_is_known_afterwards(stage: Stage) -> None:
+    first = stage.book.live_at("live")
+    stage.wish("opposite")
+    stage.follower.tick()
+    second = stage.book.live_at("live")
+    assert first
+    assert second
+    assert (first.version, second.version) == tuple(verify(stage.bundles[n]).version for n in ("tiny", "opposite"))
+    assert stage.book.live_at("live", first.at) == first
+    assert stage.book.live_at("another-run") is None
+    assert stage.book.former("live", second.version) == (first.version, first.address)
+
+
+def test_the_task_follows_a_wish_by_itself_and_shows_the_live_model(stage: Stage) -> None:
+    async def scenario() -> None:
+        task = asyncio.create_task(run_swaps(stage.settings, stage.scorer, stage.metrics, stage.engine))
+        wished = stage.wish("opposite")
+        async with asyncio.timeout(30):
+            while not stage.book.outcomes("live", wished.seq):
+                await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(scenario())
+    shown = {sample.labels["model"]: sample.value for metric in stage.metrics.provider.collect()
+             for sample in metric.samples}  # fmt: skip
+    assert [version for version, value in shown.items() if value] == [verify(stage.bundles["opposite"]).version]

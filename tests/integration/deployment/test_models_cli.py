@@ -1,0 +1,109 @@
+"""The commands of deployment, on a real database with a worker's deployment task beside them."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+from typer.testing import CliRunner
+
+from crosswind.errors import ModelError, SettingsError
+from crosswind.export.bundle import verify
+from crosswind.models_cli import app
+from crosswind.settings import Settings
+from crosswind.stream.adapters.metrics import Metrics
+from crosswind.stream.adapters.postgres.deployments import PostgresDeployments
+from crosswind.stream.adapters.postgres.store import PostgresTrendStore
+from crosswind.stream.adapters.swap_loop import Follower, open_scorer
+from crosswind.stream.domain.ingest import Delivery
+from tests.builders import scored_article
+from tests.integration.deployment.bundles import opposite, variant
+
+Invoke = Callable[..., Any]
+
+
+@pytest.fixture
+def invoke(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    monkeypatch.setenv("CROSSWIND_DATABASE_URL", database_url)
+    monkeypatch.setenv("CROSSWIND_DATA_DIR", str(tmp_path / "data"))
+
+    def run(*arguments: str) -> Any:
+        found = CliRunner().invoke(app, [*arguments, "--json"])
+        if found.exception and not isinstance(found.exception, SystemExit):
+            raise found.exception
+        # beside it the worker's thread logs to the captured standard output; its lines begin with a date
+        return json.loads(next(line for line in found.output.splitlines() if line[0] in "{["))
+
+    return run
+
+
+@pytest.fixture
+def worker(engine: Engine, tiny_bundle: Path, tmp_path: Path) -> Iterator[Follower]:
+    """A worker's follower that ticks in a thread, quickly."""
+    settings = Settings(_env_file=None, model=str(tiny_bundle), data_dir=tmp_path / "data", threads=1)
+    follower = Follower(settings, open_scorer(settings, engine), Metrics(), PostgresDeployments(engine))
+    stop = threading.Event()
+
+    def follow() -> None:
+        while not stop.wait(0.02):
+            follower.tick()
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    yield follower
+    stop.set()
+    thread.join()
+
+
+@pytest.fixture
+def two(tiny_bundle: Path, tmp_path: Path) -> tuple[Path, Path]:
+    return opposite(tiny_bundle, tmp_path / "opposite"), variant(tiny_bundle, tmp_path / "same", "same")
+
+
+def test_deploy_history_at_and_rollback(invoke: Invoke, worker: Follower, two: tuple[Path, Path], tiny_bundle: Path
+                                        ) -> None:  # fmt: skip
+    first, second = (verify(folder).version for folder in two)
+    assert invoke("models", "add", str(two[0]))["version"] == first
+    assert invoke("models", "deploy", "opposite")["taken_up"] is True
+    assert invoke("models", "deploy", str(two[1]))["version"] == second
+    assert invoke("models", "rollback")["version"] == first
+    assert invoke("models", "at", "2999-01-01T00:00Z")["version"] == first
+    listed = {row["version"]: row["is"] for row in invoke("models", "list")}
+    assert (listed[first], listed[second]) == (["live"], [])
+    wishes = [row["version"] for row in invoke("models", "history") if row["what"] in ("deploy", "rollback")]
+    assert wishes == [first, second, first]
+    started = next(row for row in invoke("models", "history") if row["seq"] is None)
+    assert started["version"] == verify(tiny_bundle).version
+
+
+def test_what_workers_refuse_is_said_and_rolled_back_to_what_is_live(
+    invoke: Invoke, worker: Follower, two: tuple[Path, Path], tiny_bundle: Path
+) -> None:
+    version = invoke("models", "add", str(two[1]))["version"]
+    manifest = two[1].parent / "data" / "models" / version / "tokenizer.json"
+    manifest.write_text("{}")
+    with pytest.raises(ModelError, match=r"was refused, the former bundle stays: .*was altered"):
+        invoke("models", "deploy", version)
+    assert invoke("models", "rollback")["version"] == verify(tiny_bundle).version
+
+
+def test_without_a_worker_a_deployment_waits(invoke: Invoke, two: tuple[Path, Path]) -> None:
+    assert invoke("models", "deploy", str(two[0]), "--wait", "0")["taken_up"] is False
+    with pytest.raises(ModelError, match="no other bundle was live before"):
+        invoke("models", "rollback")
+
+
+def test_rescore_reports_and_times_are_checked(invoke: Invoke, engine: Engine, two: tuple[Path, Path]) -> None:
+    PostgresTrendStore(engine).ingest("live", [Delivery(scored_article(n), 0) for n in range(7)])
+    report = invoke("rescore", "--since", "2026-03-01", "--bundle", str(two[0]), "--threads", "1")
+    assert report["compared"][0]["articles"] == 7
+    with pytest.raises(SettingsError, match="'soon' is no time"):
+        invoke("rescore", "--since", "soon", "--bundle", str(two[0]))
+
+
+def test_shadow_needs_a_candidate(invoke: Invoke) -> None:
+    with pytest.raises(ModelError, match="no bundle is in shadow"):
+        invoke("models", "shadow")

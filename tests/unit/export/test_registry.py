@@ -1,0 +1,110 @@
+"""Where bundles are kept: content-addressed, whole or not there, checked again when they are fetched."""
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from crosswind.errors import BundleError
+from crosswind.export.bundle import MANIFEST, MODEL, verify
+from crosswind.export.registry import Registry, fetch
+from tests.integration.deployment.bundles import variant
+
+
+@pytest.fixture(params=["folder", "memory"])
+def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "models") if request.param == "folder" else f"memory://{uuid.uuid4().hex}/models"
+
+
+def test_what_is_added_is_found_and_fetched_as_it_was(address: str, tiny_bundle: Path, tmp_path: Path) -> None:
+    registry = Registry(address)
+    assert registry.bundles() == []
+    added = registry.add(tiny_bundle)
+    other = registry.add(variant(tiny_bundle, tmp_path / "other", "other"))
+    assert registry.add(tiny_bundle) == added
+    assert {manifest.version for manifest in registry.bundles()} == {added.version, other.version}
+    assert registry.find("tiny") == registry.find(added.version[:6]) == added
+    folder = fetch(registry.address(added.version), added.version, tmp_path / "cache")
+    assert verify(folder) == added
+    assert fetch(registry.address(added.version), added.version, tmp_path / "cache") == folder
+
+
+def test_unknown_and_ambiguous_names_list_what_there_is(tiny_bundle: Path, tmp_path: Path) -> None:
+    registry = Registry(str(tmp_path / "models"))
+    registry.add(tiny_bundle)
+    registry.add(variant(tiny_bundle, tmp_path / "b", "tiny", licence="MIT"))
+    with pytest.raises(BundleError, match=r"'huge' is no bundle of .* there are: tiny"):
+        registry.find("huge")
+    with pytest.raises(BundleError, match="names more than one"):
+        registry.find("tiny")
+
+
+def test_an_upload_that_did_not_end_is_not_listed_and_is_done_again(tiny_bundle: Path, tmp_path: Path) -> None:
+    registry = Registry(str(tmp_path / "models"))
+    version = registry.add(tiny_bundle).version
+    (tmp_path / "models" / version / MANIFEST).unlink()
+    (tmp_path / "models" / version / MODEL).write_bytes(b"half")
+    assert registry.bundles() == []
+    registry.add(tiny_bundle)
+    assert verify(tmp_path / "models" / version).version == version
+
+
+def test_a_changed_remote_copy_is_refused_and_leaves_no_cache(tiny_bundle: Path, tmp_path: Path) -> None:
+    registry = Registry(f"memory://{uuid.uuid4().hex}")
+    version = registry.add(tiny_bundle).version
+    files, root = fsspec.core.url_to_fs(registry.address(version))
+    files.pipe_file(f"{root}/{MODEL}", files.cat_file(f"{root}/{MODEL}")[:-1] + b"x")
+    with pytest.raises(BundleError, match="was altered"):
+        fetch(registry.address(version), version, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_changed_cache_is_fetched_anew(tiny_bundle: Path, tmp_path: Path) -> None:
+    registry = Registry(f"memory://{uuid.uuid4().hex}")
+    version = registry.add(tiny_bundle).version
+    folder = fetch(registry.address(version), version, tmp_path / "cache")
+    (folder / MODEL).write_bytes(b"x")
+    assert verify(fetch(registry.address(version), version, tmp_path / "cache")).version == version
+
+
+def test_a_remote_manifest_cannot_write_outside_the_cache(tiny_bundle: Path, tmp_path: Path) -> None:
+    registry = Registry(f"memory://{uuid.uuid4().hex}")
+    version = registry.add(tiny_bundle).version
+    files, root = fsspec.core.url_to_fs(registry.address(version))
+    manifest = json.loads(files.cat_file(f"{root}/{MANIFEST}"))
+    manifest["files"]["../../evil"] = "0"
+    files.pipe_file(f"{root}/{MANIFEST}", json.dumps(manifest).encode())
+    with pytest.raises(BundleError, match="not a plain file name"):
+        fetch(registry.address(version), version, tmp_path / "cache")
+
+
+def test_an_address_that_holds_another_version_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"holds version .*; expected 0000"):
+        fetch(str(tiny_bundle), "0000", tmp_path)
+
+
+def test_no_such_kind_of_address_is_one_clear_error() -> None:
+    with pytest.raises(BundleError, match="cannot open nowhere://x"):
+        Registry("nowhere://x")
+
+
+def test_a_disk_that_fills_half_way_adds_nothing_and_keeps_what_was_there(tiny_bundle: Path, tmp_path: Path) -> None:
+    """A file may not grow beyond 1,000 bytes in the child: the graph is larger, so writing it ends half-way."""
+    large = variant(tiny_bundle, tmp_path / "large", "large")
+    models = tmp_path / "models"
+    kept = Registry(str(models)).add(tiny_bundle).version
+    code = f"from crosswind.export.registry import *; Registry({str(models)!r}).add(Path({str(large)!r}))"
+    child = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=Path(__file__).parents[3],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
+    )  # fmt: skip
+    assert "File too large; nothing was added" in child.stderr
+    assert [path.name for path in models.iterdir()] == [kept]
+    assert verify(models / kept)
+    shutil.rmtree(large)
