@@ -32,9 +32,12 @@ ROOMS = {
     "alerts": "crosswind.stream.alert_cli",
     "models": "crosswind.models_cli",
     "rescore": "crosswind.models_cli",
+    "subscribe": "crosswind.subscribe_cli",
+    "subscriptions": "crosswind.subscribe_cli",
+    "notify": "crosswind.subscribe_cli",
     "replay": "crosswind.stream.replay.cli",
     "runs": "crosswind.stream.replay.cli",
-    "backtest": "crosswind.stream.replay.cli",
+    "backtest": "crosswind.stream.replay.backtest_cli",
 }
 """Commands that live in a room: command -> module that has a typer app with it."""
 

@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     public_url: str = Field("http://127.0.0.1:8050", description="the dashboard's address in links of messages")
 
     host: str = Field("127.0.0.1", description="address that the dashboard listens on")
+    auth: Literal["none", "local"] = Field("none", description="none: loopback only; local: accounts with passwords")
     port: int = Field(8050, ge=0, le=65535, description="the dashboard's port; 0: any free one")
     worker_host: str = Field("127.0.0.1", description="address of the worker's health and metrics; keep it private")
     worker_port: int = Field(0, ge=0, le=65535, description="the worker's health and metrics port; 0: any free one")

@@ -51,11 +51,13 @@ def _part(look: Any, settings: Settings) -> dict[str, Any]:
 
 
 def _broker(settings: Settings) -> dict[str, Any]:
+    from crosswind.stream.adapters.kafka.security import client_options
     from crosswind.stream.bootstrap import kafka_address
 
     address = kafka_address(settings)
-    admin = KafkaAdminClient(bootstrap_servers=address, request_timeout_ms=5000)
-    consumer = KafkaConsumer(bootstrap_servers=address, group_id=None)
+    options = client_options(settings)
+    admin = KafkaAdminClient(bootstrap_servers=address, request_timeout_ms=5000, **options)
+    consumer = KafkaConsumer(bootstrap_servers=address, group_id=None, **options)
     try:
         offsets = admin.list_group_offsets(settings.group)[settings.group]
         committed = {tp: meta.offset for tp, meta in offsets.items()}

@@ -45,7 +45,7 @@ def run_up(settings: Settings, *, play_feed: bool) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # in a pipe or a file, alerts must be seen when they fire
         sys.stdout.reconfigure(line_buffering=True)
-    verify(resolve(settings.model))  # before anything is started: the commonest mistake is a wrong path
+    verify(resolve(settings.model), settings.trusted_key)  # first: the commonest mistake is a wrong path
     claim(settings.data_dir)
     with contextlib.ExitStack() as stack:
         stack.callback(release, settings.data_dir)
@@ -172,7 +172,7 @@ class _AlertPrinter:
             return
         for alert in found:
             self._seq = alert.seq
-            if alert.state in ("firing", "resolved"):
+            if alert.leads and alert.cause in ("fired", "no_data", "resolved") and not alert.silenced:
                 tqdm.write(describe(alert))
 
 
@@ -180,9 +180,12 @@ def describe(alert: Alert) -> str:
     """One line for the terminal."""
     where = alert.topic if alert.entity == "*" else alert.entity
     lang = "all languages" if alert.lang == "*" else alert.lang
+    if alert.rule == "no-data":
+        said = "no news arrives" if alert.state == "no_data" else "news arrives again"
+        return f"{alert.at:%Y-%m-%d %H:%M} UTC  {said}"
     if alert.state == "resolved":
         return f"resolved {alert.at:%Y-%m-%d %H:%M} UTC  {where}, {lang}"
-    counted = f"{alert.observed} negative articles in an hour, {alert.expected:.1f} expected"
+    counted = f"{alert.observed} negative articles in {alert.window} minutes, {alert.expected:.1f} expected"
     spread = f"from {alert.sources} sources in {len(alert.languages)} languages"
     return f"ALERT {alert.at:%Y-%m-%d %H:%M} UTC  bad news surges: {where}, {lang}: {counted}, {spread}"
 

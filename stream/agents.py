@@ -10,19 +10,18 @@ Commit order, the contract that at-least-once delivery and exactly-once effect r
  6. One transaction stores what is new, moves the buckets by just that, notes duplicates and moves the watermark.
  7. Only then are the events acked; Faust commits their offsets some time later.
 
+The next batch is taken in and scored (2), or decoded, while the one before it is published or stored; 3 and 4, and 6
+and 7, are done for one batch after the other, so that acks keep the order of the topic. Offsets are committed only up
+to the first chunk that is not acked (`adapters/kafka/chunks.py`).
+
 A crash between any two steps repeats the steps since the last commit, and 6 makes the repetition without effect. No
 exception leaves an agent's loop: Faust would ack the event and lose it (seen: 28 of 40 messages). What is transient is
 retried in place, poison is dead-lettered, and for anything else the process ends at once, before step 4 or 7.
-
-Faust's `take` acks in `finally`, even when the body failed; `noack_take` leaves the acks to us.
 """
 
 import asyncio
-import os
-import sys
 import time
-import traceback
-from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,26 +29,39 @@ from typing import Any, cast
 
 import faust
 from aiokafka.errors import KafkaError
-from faust.types import EventT, StreamT, TopicT
+from faust.transport.drivers.aiokafka import Producer
+from faust.types import StreamT
 
 from crosswind.errors import ContractError, DatabaseError
 from crosswind.settings import Settings
 from crosswind.stream.adapters.kafka import dead_letters
+from crosswind.stream.adapters.kafka.bulk import send_bulk
+from crosswind.stream.adapters.kafka.chunks import ChunkTransport
+from crosswind.stream.adapters.kafka.security import faust_credentials
 from crosswind.stream.adapters.kafka.topics import MAX_MESSAGE
 from crosswind.stream.adapters.metrics import Metrics
-from crosswind.stream.domain.article import Origin
 from crosswind.stream.domain.contract import decode_scored, encode_scored
 from crosswind.stream.domain.ingest import Delivery, Ingested
 from crosswind.stream.domain.validate import Limits
+from crosswind.stream.domain.watchlist import Watchlist
+from crosswind.stream.pipeline import Steps, drain
 from crosswind.stream.service.ports import LanguageDetector, Scorer, TrendStore
 from crosswind.stream.service.retry import until_done
 from crosswind.stream.service.scoring import DeadLetter, Judged, Message, judge
 
-STUCK = 70
-"""Exit status (EX_SOFTWARE) of a worker that met an error it can neither wait out nor dead-letter."""
+BUFFERED_CHUNKS = 16
+"""Chunks between Faust's fetcher and an agent; Faust stops fetching a partition at four fifths of it."""
+STORE_BATCHES = 16
+"""Micro-batches of the score agent that one database transaction takes at most: a transaction costs more than a row."""
+SEND_BATCH = 256 * 1024
+"""Bytes of a batch to the broker; Kafka's default of 16 KiB is some 30 articles."""
 
-Checkpoint = Callable[[str], None]
-"""Called by name between the steps above; tests pass one that kills the process there."""
+Checkpoint = Callable[[str], Awaitable[None]]
+"""Awaited by name between the steps above; tests pass one that kills the process there."""
+
+
+async def no_checkpoint(name: str) -> None:
+    """Does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,7 @@ class Parts:
     store: TrendStore
     metrics: Metrics
     checkpoint: Checkpoint
+    watchlist: Watchlist | None = None
 
 
 def build_app(parts: Parts, bootstrap: str) -> faust.App:
@@ -70,6 +83,7 @@ def build_app(parts: Parts, bootstrap: str) -> faust.App:
     app = faust.App(
         settings.group,
         broker=[f"kafka://{address.strip()}" for address in bootstrap.split(",")],
+        broker_credentials=faust_credentials(settings),
         store="memory://",
         datadir=str(settings.data_dir / "faust"),
         key_serializer="raw",
@@ -77,149 +91,158 @@ def build_app(parts: Parts, bootstrap: str) -> faust.App:
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=MAX_MESSAGE,
         producer_max_request_size=MAX_MESSAGE,
+        producer_max_batch_size=SEND_BATCH,
         producer_acks=-1,
         broker_session_timeout=settings.session_timeout,
         broker_heartbeat_interval=settings.session_timeout / 4,
         broker_commit_interval=1.0,
+        broker_max_poll_records=settings.batch_size * STORE_BATCHES,
+        stream_buffer_maxsize=BUFFERED_CHUNKS,
         stream_wait_empty=False,  # on a rebalance do not wait for batches: redelivery is harmless here
         stream_publish_on_commit=False,
         topic_allow_declare=False,  # topics are made by `ensure_topics`, without time retention
         topic_disable_leader=True,
         web_enabled=False,
     )
-    raw, scored = app.topic(settings.raw_topic), app.topic(settings.scored_topic)
-    dead = app.topic(settings.dead_topic)
-    _add_score_agent(app, raw, scored, dead, parts)
-    _add_trend_agent(app, scored, dead, parts)
+    app.transport = ChunkTransport(app.conf.broker_consumer, app, settings.batch_size)
+    _add_score_agent(app, parts)
+    _add_trend_agent(app, parts)
     return app
 
 
-def _add_score_agent(app: faust.App, raw: TopicT, scored: TopicT, dead: TopicT, parts: Parts) -> None:
+def _add_score_agent(app: faust.App, parts: Parts) -> None:
+    settings, metrics = parts.settings, parts.metrics
     executor = ThreadPoolExecutor(1, thread_name_prefix="score")  # inline, the event loop lagged 600 ms at p99
-    limits = Limits(parts.settings.max_bytes, timedelta(seconds=parts.settings.future_seconds))
-    publisher = Publisher(scored, dead, parts)
+    limits = Limits(settings.max_bytes, timedelta(seconds=settings.future_seconds))
+    publisher = Publisher(app, parts)
 
-    async def handle(events: Sequence[EventT[Any]]) -> None:
-        messages = [_message(event) for event in events]
-        parts.metrics.batch.observe(len(messages))
-        started = time.monotonic()
-        judged = await asyncio.get_running_loop().run_in_executor(
-            executor,
-            lambda: judge(messages, scorer=parts.scorer, detect=parts.detector.detect, limits=limits),
-        )
-        parts.metrics.inference.observe(time.monotonic() - started)
-        await publisher.publish(judged)
+    def prepare(messages: Sequence[Message]) -> Outgoing:
+        metrics.batch.observe(len(messages))
+        with metrics.inference.time():
+            judged = judge(
+                messages, scorer=parts.scorer, detect=parts.detector.detect, limits=limits, watchlist=parts.watchlist
+            )
+        return Outgoing.of(judged)
 
-    @app.agent(raw, name="score")
+    async def settled(messages: Sequence[Message]) -> None:
+        await parts.checkpoint("before-ack-raw")
+        metrics.done(settings.raw_topic, messages[-1].timestamp, datetime.now(UTC))
+
+    steps = Steps(prepare, publisher.publish, settled, executor, settings.batch_size, settings.batch_seconds)
+
+    @app.agent(app.topic(settings.raw_topic), name="score")
     async def score(stream: StreamT[Any]) -> None:
-        await _drain(stream, handle, parts)
+        await drain(stream, steps)
 
 
-def _add_trend_agent(app: faust.App, scored: TopicT, dead: TopicT, parts: Parts) -> None:
-    executor = ThreadPoolExecutor(1, thread_name_prefix="store")
-    publisher = Publisher(scored, dead, parts)
-    run = parts.settings.run
+def _add_trend_agent(app: faust.App, parts: Parts) -> None:
+    settings, metrics = parts.settings, parts.metrics
+    decoding, storing = (ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("decode", "store"))
+    publisher = Publisher(app, parts)
 
-    async def store(deliveries: list[Delivery]) -> Ingested:
+    async def ingest(deliveries: Sequence[Delivery]) -> Ingested:
         loop = asyncio.get_running_loop()
         return await until_done(
-            lambda: loop.run_in_executor(executor, parts.store.ingest, run, deliveries),
+            lambda: loop.run_in_executor(storing, parts.store.ingest, settings.run, deliveries),
             transient=DatabaseError,
             what="database",
-            on_retry=parts.metrics.retries.labels("database").inc,
+            on_retry=metrics.retries.labels("database").inc,
         )
 
-    async def handle(events: Sequence[EventT[Any]]) -> None:
-        deliveries, dead_found = _deliveries([_message(event) for event in events])
-        await publisher.publish(Judged([], dead_found))
-        parts.checkpoint("before-commit")
+    async def settle(found: Decoded) -> None:
+        await publisher.publish(found.unreadable)
+        await parts.checkpoint("before-commit")
         started = time.monotonic()
-        ingested = await store(deliveries)
-        parts.metrics.store.observe(time.monotonic() - started)
-        parts.checkpoint("after-commit")
-        parts.metrics.stored.inc(ingested.new)
-        parts.metrics.duplicates.inc(ingested.duplicates)
-        parts.metrics.redelivered.inc(ingested.redelivered)
+        ingested = await ingest(found.deliveries)
+        metrics.store.observe(time.monotonic() - started)
+        await parts.checkpoint("after-commit")
+        metrics.stored.inc(ingested.new)
+        metrics.duplicates.inc(ingested.duplicates)
+        metrics.redelivered.inc(ingested.redelivered)
 
-    @app.agent(scored, name="trend")
+    async def settled(messages: Sequence[Message]) -> None:
+        await parts.checkpoint("before-ack-scored")
+        metrics.done(settings.scored_topic, messages[-1].timestamp, datetime.now(UTC))
+
+    most = settings.batch_size * STORE_BATCHES
+    steps = Steps(decode, settle, settled, decoding, most, settings.batch_seconds)
+
+    @app.agent(app.topic(settings.scored_topic), name="trend")
     async def trend(stream: StreamT[Any]) -> None:
-        await _drain(stream, handle, parts)
+        await drain(stream, steps)
 
 
-def _deliveries(messages: Sequence[Message]) -> tuple[list[Delivery], list[DeadLetter]]:
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """What a batch became, ready to be published.
+
+    Attributes:
+        scored: key and value of each record.
+        langs: the languages of these articles.
+    """
+
+    scored: list[tuple[bytes, bytes]]
+    langs: list[str]
+    dead: list[DeadLetter]
+
+    @classmethod
+    def of(cls, judged: Judged) -> "Outgoing":
+        """Encodes a judged batch."""
+        records = [(scored.article.article_id.encode(), encode_scored(scored)) for scored in judged.scored]
+        return cls(records, [scored.article.lang for scored in judged.scored], judged.dead)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A batch of `news.scored`: what goes into the database, and what cannot be read."""
+
+    deliveries: list[Delivery]
+    unreadable: Outgoing
+
+
+def decode(messages: Sequence[Message]) -> Decoded:
+    """Decodes a batch of `news.scored`."""
     deliveries, dead = [], []
     for message in messages:
         try:
             deliveries.append(Delivery(decode_scored(message.value), message.origin.partition))
         except ContractError as error:
             dead.append(DeadLetter(message, error))
-    return deliveries, dead
-
-
-async def _drain(
-    stream: StreamT[Any], handle: Callable[[Sequence[EventT[Any]]], Awaitable[None]], parts: Parts
-) -> None:
-    """Hands out micro-batches and acks each one after `handle` returned (steps 4 and 7)."""
-    settings = parts.settings
-    faust_stream = cast("faust.Stream[Any]", stream)  # the protocol `StreamT` does not know `noack_take`
-    batches: AsyncIterable[Any] = faust_stream.noack_take(settings.batch_size, settings.batch_seconds)
-    async for events in batches:
-        try:
-            await handle(events)
-        except asyncio.CancelledError:
-            raise  # a rebalance or a shutdown: nothing was acked, it will be delivered again
-        except BaseException as error:  # see the module's docstring: none may leave the loop
-            _end_process(error)
-        parts.checkpoint("before-ack")
-        for event in events:
-            event.ack()
-
-
-def _end_process(error: BaseException) -> None:
-    """Ends the process before the batch is acked; a supervisor restarts it, and the batch is delivered again."""
-    sys.stderr.write("the worker met an error that it can neither wait out nor dead-letter; it ends itself:\n")
-    traceback.print_exception(error, limit=-8)
-    sys.stderr.flush()
-    os._exit(STUCK)
-
-
-def _message(event: EventT[Any]) -> Message:
-    record = event.message
-    timestamp = datetime.fromtimestamp(record.timestamp or 0.0, UTC)
-    return Message(Origin(record.topic, record.partition, record.offset), timestamp, record.key, record.value)
+    return Decoded(deliveries, Outgoing([], [], dead))
 
 
 class Publisher:
     """Publishes a judged batch and waits until the broker has confirmed all of it."""
 
-    def __init__(self, scored: TopicT, dead: TopicT, parts: Parts) -> None:
-        self._scored, self._dead, self._parts = scored, dead, parts
+    def __init__(self, app: faust.App, parts: Parts) -> None:
+        self._app, self._parts = app, parts
 
-    async def publish(self, judged: Judged) -> None:
+    async def publish(self, batch: Outgoing) -> None:
         """Sends until the broker has confirmed; a repetition is a redelivery, which is harmless."""
-        if not judged.scored and not judged.dead:
+        if not batch.scored and not batch.dead:
             return
         metrics = self._parts.metrics
-        self._parts.checkpoint("before-publish")
+        await self._parts.checkpoint("before-publish")
         await until_done(
-            lambda: self._send(judged),
+            lambda: self._send(batch),
             transient=(KafkaError, TimeoutError, ConnectionError),
             what="broker",
             on_retry=metrics.retries.labels("broker").inc,
         )
-        self._parts.checkpoint("after-publish")
-        for scored in judged.scored:
-            metrics.scored.labels(scored.article.lang).inc()
-        for letter in judged.dead:
+        await self._parts.checkpoint("after-publish")
+        for lang in batch.langs:
+            metrics.scored.labels(lang).inc()
+        for letter in batch.dead:
             metrics.dead.labels(letter.error.reason.value).inc()
 
-    async def _send(self, judged: Judged) -> None:
-        pending = [
-            await self._scored.send(key=scored.article.article_id.encode(), value=encode_scored(scored))
-            for scored in judged.scored
-        ]
-        for letter in judged.dead:
+    async def _send(self, batch: Outgoing) -> None:
+        producer = cast("Producer", self._app.producer)._ensure_producer()  # Faust's own, without its way per message
+        settings = self._parts.settings
+        if batch.scored:
+            await send_bulk(producer, settings.scored_topic, batch.scored)
+        for letter in batch.dead:
             message = letter.message
             found = dead_letters.headers(message.origin, letter.error, "VALUE_CONVERTER")
-            pending.append(await self._dead.send(key=message.key, value=message.value, headers=found))
-        await asyncio.gather(*pending)
+            await producer.send_and_wait(
+                settings.dead_topic, key=message.key, value=message.value, headers=list(found.items())
+            )

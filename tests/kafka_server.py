@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -73,13 +73,16 @@ def _check_java() -> None:
 class KafkaServer:
     """One broker that is its own controller; `address` is its `host:port`, the same after every restart."""
 
-    def __init__(self, folder: Path, seed: int | None = None) -> None:
+    def __init__(self, folder: Path, seed: int | None = None, secure: Mapping[str, str] | None = None) -> None:
+        """`secure`: properties of a second listener, SASL_SSL, at `secure_address`."""
         self._jars = fetch()
         self._folder = folder
         self._port, self._controller = free_port(), free_port()
         self._cluster = base64.urlsafe_b64encode(random.Random(seed).randbytes(16)).decode().rstrip("=")
         self._process: subprocess.Popen[bytes] | None = None
         self.address = f"127.0.0.1:{self._port}"
+        self._secure = dict(secure or {})
+        self.secure_address = f"localhost:{free_port()}" if secure else ""
 
     @property
     def log(self) -> Path:
@@ -166,6 +169,11 @@ class KafkaServer:
             "group.min.session.timeout.ms": 1000,
             "delete.topic.enable": "true",
         }
+        if self._secure:
+            for name in ("listeners", "advertised.listeners"):
+                values[name] = f"{values[name]},SASL_SSL://{self.secure_address}"
+            values["listener.security.protocol.map"] = f"{values['listener.security.protocol.map']},SASL_SSL:SASL_SSL"
+            values |= {"inter.broker.listener.name": "PLAINTEXT", **self._secure}
         return "".join(f"{name}={value}\n" for name, value in values.items())
 
 

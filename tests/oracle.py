@@ -35,6 +35,10 @@ POISON: dict[str, Row] = {
     "bad_json": b"{",
     "missing_field": b"{}",
     "in_the_future": json.dumps({**_VALID, "published_at": "3000-01-01T00:00:00Z"}).encode(),
+    "too_old": json.dumps({**_VALID, "published_at": "1969-12-31T23:59:59Z"}).encode(),
+    "empty_text": json.dumps({**_VALID, "title": " \u202e\u0000 "}).encode(),
+    "bad_field": json.dumps({**_VALID, "published_at": "yesterday"}).encode(),
+    "unknown_version": json.dumps({**_VALID, "v": 9}).encode(),
     "too_large": json.dumps({**_VALID, "body": "x" * 2**21}).encode(),
 }
 """Reason -> a row that must end in `news.dead` for it."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Engine, text
 
 _WORKER = """
-import os, signal, time
+import asyncio, os, signal, time
 from crosswind.settings import load_settings
 from crosswind.stream.adapters.onnx_scorer import OnnxScorer
 from crosswind.stream.adapters.postgres.store import PostgresTrendStore
@@ -20,10 +20,11 @@ point, after = os.environ.get("TEST_KILL_AT", ":0").split(":")
 pause = float(os.environ.get("TEST_PAUSE", "0"))
 seen = 0
 
-def checkpoint(name):
+async def checkpoint(name):
     global seen
     seen += name == point
     if name == point and seen > int(after):
+        await asyncio.sleep(2.5)  # twice the commit interval: what was acked too early is committed by now
         os.kill(os.getpid(), signal.SIGKILL)
 
 def slow(method):
@@ -33,6 +34,7 @@ def slow(method):
     return wrapped
 
 OnnxScorer.score, PostgresTrendStore.ingest = slow(OnnxScorer.score), slow(PostgresTrendStore.ingest)
+exec(os.environ.get("TEST_BEFORE", ""))
 raise SystemExit(run_worker(load_settings(), checkpoint))
 """
 
@@ -45,6 +47,7 @@ def start_worker(
     kill_at: str = ":0",
     *,
     pause: float = 0.0,
+    before: str = "",
     **settings: str,
 ) -> subprocess.Popen[bytes]:
     """A worker on these parts.
@@ -53,6 +56,7 @@ def start_worker(
         kill_at: `checkpoint:n`, where it SIGKILLs itself the n+1st time it comes by.
         pause: seconds that model and database take longer for each batch, outside the event loop. Offsets are committed
             every second: with a pause near that, an ack that came too early is committed before the work is done.
+        before: Python that the process runs before it starts to work, to break something in it.
         settings: any of `Settings`, as text.
     """
     environment = {
@@ -63,6 +67,7 @@ def start_worker(
         "CROSSWIND_DATA_DIR": str(folder),
         "TEST_KILL_AT": kill_at,
         "TEST_PAUSE": str(pause),
+        "TEST_BEFORE": before,
         **{f"CROSSWIND_{name.upper()}": value for name, value in settings.items()},
     }
     with (folder / "worker.log").open("ab") as log:

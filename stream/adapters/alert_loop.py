@@ -30,6 +30,7 @@ from crosswind.stream.adapters.metrics import Metrics
 from crosswind.stream.adapters.postgres.alerts import PostgresAlertStore, Unpublished, unpublished
 from crosswind.stream.domain.contract import Alert, encode
 from crosswind.stream.service.alerting import AlertEngine
+from crosswind.stream.service.rules_live import LiveRules
 
 INTERVAL = 0.5
 """Seconds between ticks."""
@@ -68,7 +69,9 @@ def add_alert_task(app: faust.App, parts: AlertParts, engine: Engine) -> None:
 def alert_engine(settings: Settings, engine: Engine) -> AlertEngine:
     """The alert engine that the settings describe."""
     lateness = timedelta(seconds=settings.lateness_seconds)
-    return AlertEngine(PostgresAlertStore(engine), settings.run, lateness, settings.idle_seconds)
+    rules = LiveRules(settings.rules)
+    rules()  # a wrong file must stop the start, not the first tick
+    return AlertEngine(PostgresAlertStore(engine), settings.run, lateness, settings.idle_seconds, rules)
 
 
 async def run_alerts(parts: AlertParts, engine: Engine, app: faust.App) -> None:

@@ -1,5 +1,8 @@
 """Prometheus metrics of a worker. Every name is documented in `docs/operations.md`."""
 
+from collections.abc import Mapping
+from datetime import datetime
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
@@ -17,11 +20,17 @@ class Metrics:
         self.redelivered = Counter("crosswind_redelivered", "Inputs delivered again", registry=self.registry)
         self.retries = Counter("crosswind_retries", "Waits for a database or broker", ["what"], registry=self.registry)
         self.alerts = Counter("crosswind_alert_transitions", "Incident transitions", ["state"], registry=self.registry)
+        self.lag = Gauge(
+            "crosswind_lag_articles", "Records that this worker has not committed", ["topic"], registry=self.registry
+        )
+        self.lag_seconds = Gauge(
+            "crosswind_lag_seconds", "Age of the last record done; 0 when none waits", ["topic"], registry=self.registry
+        )
         self.batch = Histogram(
             "crosswind_batch_articles",
             "Messages per micro-batch",
             registry=self.registry,
-            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
         )
         self.inference = Histogram(
             "crosswind_inference_seconds", "Validation and inference per micro-batch", registry=self.registry
@@ -31,3 +40,18 @@ class Metrics:
             "crosswind_inference_provider", "1 for the provider and model in use", ["provider", "model"],
             registry=self.registry,
         )  # fmt: skip
+
+    def waits(self) -> float:
+        """How often anything waited for a database or broker so far."""
+        return float(sum(self.retries.labels(what)._value.get() for what in ("database", "broker")))
+
+    def done(self, topic: str, written_at: datetime, now: datetime) -> None:
+        """A batch of `topic` is done, whose last record the broker received at `written_at`."""
+        self.lag_seconds.labels(topic).set(max(0.0, (now - written_at).total_seconds()))
+
+    def set_lag(self, lags: Mapping[str, int]) -> None:
+        """Topic -> records that are not committed."""
+        for topic, lag in lags.items():
+            self.lag.labels(topic).set(lag)
+            if lag == 0:
+                self.lag_seconds.labels(topic).set(0)

@@ -67,6 +67,7 @@ class Score:
         topic_ppm: calibrated probability of `topic`, parts per million.
         unsure: the sentiment's probability was under the bundle's threshold.
         model: the bundle's content-addressed version.
+        meaning: direction of the text's meaning, see `stories.meaning`; empty where the bundle gives none.
     """
 
     topic: str
@@ -77,6 +78,7 @@ class Score:
     topic_ppm: int
     unsure: bool
     model: str
+    meaning: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

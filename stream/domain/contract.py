@@ -53,6 +53,7 @@ class ScoredNews(msgspec.Struct, kw_only=True):
     topic_ppm: int
     unsure: bool
     model: str
+    meaning: bytes = b""
 
 
 class Alert(msgspec.Struct, kw_only=True):
@@ -79,6 +80,13 @@ class Alert(msgspec.Struct, kw_only=True):
     languages: list[str]
     evidence: list[str]
     model: str
+    cause: str = ""
+    group: str = ""
+    leads: bool = True
+    silenced: bool = False
+    flapping: bool = False
+    window: int = 60
+    chance: float = 1000.0
 
 
 class _Version(msgspec.Struct):
@@ -137,6 +145,7 @@ def decode_scored(value: bytes | None) -> ScoredArticle:
         topic_ppm=news.topic_ppm,
         unsure=news.unsure,
         model=news.model,
+        meaning=news.meaning,
     )
     return ScoredArticle(article, score)
 
@@ -167,6 +176,7 @@ def encode_scored(scored: ScoredArticle) -> bytes:
             topic_ppm=score.topic_ppm,
             unsure=score.unsure,
             model=score.model,
+            meaning=score.meaning,
         )
     )
 

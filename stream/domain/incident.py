@@ -4,20 +4,20 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 
 from crosswind.stream.domain.contract import Alert
 from crosswind.stream.domain.series import Series
-from crosswind.stream.domain.surge import Level, Signal
+from crosswind.stream.domain.signal import Level, Signal
 
 
 class State(StrEnum):
-    """Where an incident stands. The last two are final."""
+    """Where an incident stands. `RESOLVED` and `LAPSED` are final; `NO_DATA` is a silent feed's."""
 
     PENDING = "pending"
     FIRING = "firing"
+    NO_DATA = "no_data"
     RESOLVED = "resolved"
     LAPSED = "lapsed"
 
@@ -29,6 +29,20 @@ class Severity(StrEnum):
     CRITICAL = "critical"
 
 
+class Cause(StrEnum):
+    """Why a transition is told. The first five change the state; the others tell of one that goes on."""
+
+    OPENED = "opened"
+    FIRED = "fired"
+    NO_DATA = "no_data"
+    RESOLVED = "resolved"
+    LAPSED = "lapsed"
+    ESCALATED = "escalated"
+    REPEATED = "repeated"
+    SILENCE_ENDED = "silence_ended"
+    CORRECTED = "corrected"
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """When incidents fire and end.
@@ -38,12 +52,19 @@ class Policy:
         keep_firing: the signal must have been calm this long before it is resolved.
         critical_below: p-value of a critical incident.
         critical_times: and observed over expected of one.
+        repeat: a firing incident that nobody acknowledged is told again after this long; None: never.
+        flap_fires: a series that fires so often within `flap_within` is flapping.
+        flap_factor: a flapping incident must be calm so many times longer before it is resolved.
     """
 
-    hold: timedelta = timedelta(minutes=5)
-    keep_firing: timedelta = timedelta(minutes=30)
+    hold: timedelta = timedelta(minutes=2)
+    keep_firing: timedelta = timedelta(minutes=60)
     critical_below: float = 1e-12
     critical_times: float = 8.0
+    repeat: timedelta | None = None
+    flap_fires: int = 3
+    flap_within: timedelta = timedelta(hours=24)
+    flap_factor: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +76,25 @@ class Subject:
     rule_version: str
     series: Series
 
+    @property
+    def key(self) -> tuple[str, Series]:
+        """There is one open incident of a rule and series at most."""
+        return self.rule, self.series
+
 
 @dataclass(frozen=True, slots=True)
 class Incident:
     """One surge of bad news.
 
     Attributes:
-        strongest: the signal with the smallest p-value so far, the earliest of equals.
-        calm_since: first minute of the present calm, None while there is a signal.
+        strongest: the raised signal with the smallest p-value so far, the earliest of equals.
+        calm_since: first minute of the present calm, None while there is a signal or no data.
+        severity: the worst so far.
+        group: the id of the incident that leads its group; its own when it leads, or is not grouped yet.
+        flapping: it fired again and again lately.
+        silenced: a silence matches it now.
+        noticed_at: when subscribers were last told of it as firing.
+        told: the severity that they were told.
     """
 
     incident_id: str
@@ -73,24 +105,46 @@ class Incident:
     fired_at: datetime | None = None
     resolved_at: datetime | None = None
     calm_since: datetime | None = None
+    severity: Severity = Severity.WARNING
+    group: str = ""
+    flapping: bool = False
+    silenced: bool = False
+    noticed_at: datetime | None = None
+    told: Severity = Severity.WARNING
 
     @property
     def open(self) -> bool:
         """Whether it is not over."""
-        return self.state in (State.PENDING, State.FIRING)
+        return self.state in (State.PENDING, State.FIRING, State.NO_DATA)
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is the one of its group that is told of."""
+        return self.group in ("", self.incident_id)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What silences match."""
+        series = self.subject.series
+        return {
+            "rule": self.subject.rule, "severity": self.severity.value, "topic": series.topic, "lang": series.lang,
+            "entity": series.entity,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A change of state: the incident as it is from minute `at` on."""
+    """A change, or a reminder: the incident as it is from minute `at` on."""
 
     at: datetime
     incident: Incident
+    cause: Cause
 
 
-def advance(
-    incident: Incident | None, signal: Signal, at: datetime, subject: Subject, policy: Policy
-) -> tuple[Incident | None, tuple[Transition, ...]]:
+Step = tuple[Incident | None, tuple[Transition, ...]]
+
+
+def advance(incident: Incident | None, signal: Signal, at: datetime, subject: Subject, policy: Policy) -> Step:
     """One minute further: what is open afterwards, and what changed.
 
     Args:
@@ -99,47 +153,51 @@ def advance(
     """
     if incident is None:
         return _open(signal, at, subject, policy) if signal.level is Level.RAISED else (None, ())
+    if signal.level is Level.NO_DATA:
+        return replace(incident, calm_since=None), ()  # silence is no calm: the count begins again
     if signal.level is Level.CALM:
         return _calm(incident, at, policy)
-    strongest = min(incident.strongest, signal, key=lambda found: found.p_value)
-    incident = replace(incident, strongest=strongest, calm_since=None)
+    incident = _strengthen(replace(incident, calm_since=None), signal, policy)
     ready = incident.state is State.PENDING and signal.level is Level.RAISED
     if ready and at - incident.started_at >= policy.hold:
         incident = replace(incident, state=State.FIRING, fired_at=at)
-        return incident, (Transition(at, incident),)
+        return incident, (Transition(at, incident, Cause.FIRED),)
     return incident, ()
 
 
-def _open(
-    signal: Signal, at: datetime, subject: Subject, policy: Policy
-) -> tuple[Incident, tuple[Transition, ...]]:
-    pending = Incident(incident_id(subject, at), subject, State.PENDING, at, signal)
+def _strengthen(incident: Incident, signal: Signal, policy: Policy) -> Incident:
+    if signal.level is not Level.RAISED:  # an elevated one may lack evidence
+        return incident
+    strongest = min(incident.strongest, signal, key=lambda found: found.p_value)
+    worst = Severity.CRITICAL if incident.severity is Severity.CRITICAL else severity(strongest, policy)
+    return replace(incident, strongest=strongest, severity=worst)
+
+
+def _open(signal: Signal, at: datetime, subject: Subject, policy: Policy) -> Step:
+    ident = incident_id(subject, at)
+    pending = Incident(ident, subject, State.PENDING, at, signal, severity=severity(signal, policy), group=ident)
     if policy.hold > timedelta(0):
-        return pending, (Transition(at, pending),)
+        return pending, (Transition(at, pending, Cause.OPENED),)
     firing = replace(pending, state=State.FIRING, fired_at=at)
-    return firing, (Transition(at, pending), Transition(at, firing))
+    return firing, (Transition(at, pending, Cause.OPENED), Transition(at, firing, Cause.FIRED))
 
 
-def _calm(
-    incident: Incident, at: datetime, policy: Policy
-) -> tuple[Incident | None, tuple[Transition, ...]]:
+def _calm(incident: Incident, at: datetime, policy: Policy) -> Step:
     since = incident.calm_since or at
-    if incident.state is State.FIRING and at - since < policy.keep_firing:
+    keep = policy.keep_firing * (policy.flap_factor if incident.flapping else 1)
+    if incident.state is State.FIRING and at - since < keep:
         return replace(incident, calm_since=since), ()
-    return None, (_end(incident, at, since),)
+    return None, (end(incident, at, since),)
 
 
-def _end(incident: Incident, at: datetime, since: datetime) -> Transition:
-    final = State.RESOLVED if incident.state is State.FIRING else State.LAPSED
-    return Transition(at, replace(incident, state=final, resolved_at=at, calm_since=since))
+def end(incident: Incident, at: datetime, since: datetime | None = None) -> Transition:
+    """Ends an incident: resolved if it was told of, else lapsed."""
+    told = incident.state in (State.FIRING, State.NO_DATA)
+    final, cause = (State.RESOLVED, Cause.RESOLVED) if told else (State.LAPSED, Cause.LAPSED)
+    return Transition(at, replace(incident, state=final, resolved_at=at, calm_since=since or at), cause)
 
 
-def lapse(incident: Incident, at: datetime) -> Transition:
-    """Ends a pending incident that an incident of its parent series silences."""
-    return _end(incident, at, at)
-
-
-def incident_id(subject: Subject, started_at: datetime) -> str:
+def incident_id(subject: Subject, started_at: datetime, late: str = "") -> str:
     """32 hex digits, the same whenever and wherever the incident is found.
 
     >>> from datetime import UTC
@@ -148,8 +206,8 @@ def incident_id(subject: Subject, started_at: datetime) -> str:
     'd196e0d3'
     """
     series = subject.series
-    parts = (subject.run, subject.rule, series.topic, series.lang, series.entity, started_at.isoformat())
-    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]
+    parts = [subject.run, subject.rule, series.topic, series.lang, series.entity, started_at.isoformat()]
+    return hashlib.sha256(msgspec.json.encode(parts + [late] * bool(late))).hexdigest()[:32]
 
 
 def severity(signal: Signal, policy: Policy) -> Severity:
@@ -158,7 +216,7 @@ def severity(signal: Signal, policy: Policy) -> Severity:
     return Severity.CRITICAL if many and signal.p_value <= policy.critical_below else Severity.WARNING
 
 
-def alert(transition: Transition, seq: int, policy: Policy) -> Alert:
+def alert(transition: Transition, seq: int) -> Alert:
     """The message that tells of a transition."""
     incident, found = transition.incident, transition.incident.strongest
     subject, evidence = incident.subject, found.evidence
@@ -170,7 +228,7 @@ def alert(transition: Transition, seq: int, policy: Policy) -> Alert:
         at=transition.at,
         rule=subject.rule,
         rule_version=subject.rule_version,
-        severity=severity(found, policy).value,
+        severity=incident.severity.value,
         topic=subject.series.topic,
         lang=subject.series.lang,
         entity=subject.series.entity,
@@ -183,19 +241,11 @@ def alert(transition: Transition, seq: int, policy: Policy) -> Alert:
         languages=list(evidence.languages),
         evidence=list(evidence.articles),
         model=evidence.model,
+        cause=transition.cause.value,
+        group=incident.group or incident.incident_id,
+        leads=incident.leads,
+        silenced=incident.silenced,
+        flapping=incident.flapping,
+        window=found.window,
+        chance=found.chance,
     )
-
-
-def to_json(incidents: list[Incident]) -> list[dict[str, Any]]:
-    """Open incidents as plain values; `from_json` reads them back equal."""
-    plain: list[dict[str, Any]] = msgspec.to_builtins(incidents)
-    return plain
-
-
-def from_json(plain: list[dict[str, Any]]) -> list[Incident]:
-    """Incidents from what `to_json` made.
-
-    Raises:
-        msgspec.ValidationError: it is something else.
-    """
-    return msgspec.convert(plain, list[Incident])

@@ -16,9 +16,11 @@ def clean(text: str) -> str:
     >>> clean(" Profit\\u202e  falls\\x00 12 % ")
     'Profit falls 12 %'
     """
-    collapsed = _SPACE.sub(" ", text)
-    kept = "".join(c for c in collapsed if c in _JOINERS or not unicodedata.category(c).startswith("C"))
-    return _SPACE.sub(" ", unicodedata.normalize("NFC", kept)).strip()
+    if not text.isprintable():  # printable: no category C, and no white space but U+0020
+        collapsed = _SPACE.sub(" ", text)
+        text = "".join(c for c in collapsed if c in _JOINERS or not unicodedata.category(c).startswith("C"))
+    composed = unicodedata.normalize("NFC", text)
+    return (composed if composed.isprintable() and "  " not in composed else _SPACE.sub(" ", composed)).strip()
 
 
 def language_code(tag: str) -> str | None:

@@ -53,28 +53,24 @@ class Mention:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Blocks:
-    """Counts of equally long stretches of time, int64 [blocks] each: negatives and articles of a series, and articles
-    of the whole run."""
+class Hours:
+    """Counts of whole hours, int64 [hours] each: negatives and articles of a series, and articles of the whole run."""
 
     negative: Counts
     articles: Counts
     run: Counts
 
-    def __len__(self) -> int:
-        return len(self.run)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class History:
-    """Closed one-minute buckets of one series. Minute `i` is `start + i` minutes; sums are running, for fast windows.
+    """Closed buckets of one series: minute by minute lately, hour by hour before.
 
     Attributes:
-        start: the first minute, aware, UTC.
+        start: the first minute, aware, UTC; minute `i` is `start + i` minutes.
         negative, articles: int64 [minutes + 1], running sums of this series; element `i` is the sum before minute `i`.
         run: int64 [minutes + 1], the same over every article of the run: an hour without any says nothing.
-        mentions: the negative articles of the last part of the history, ascending by minute; at least of every window
-            that is evaluated.
+        mentions: the negative articles, ascending by minute; at least of the 24 hours before any judged minute.
+        past: the hours before `start`, the last of them ending there; None: there are none, and `start` is any minute.
     """
 
     start: datetime
@@ -82,6 +78,7 @@ class History:
     articles: Counts
     run: Counts
     mentions: Sequence[Mention] = ()
+    past: Hours | None = None
     _minutes: list[datetime] = field(default_factory=list)
 
     @classmethod
@@ -92,6 +89,7 @@ class History:
         articles: Sequence[int] | Counts,
         run: Sequence[int] | Counts,
         mentions: Sequence[Mention] = (),
+        past: Hours | None = None,
     ) -> "History":
         """From counts per minute, three arrays of one length; mentions in any order.
 
@@ -103,7 +101,7 @@ class History:
         """
         ordered = sorted(mentions, key=lambda mention: (mention.minute, mention.article_id))
         minutes = [mention.minute for mention in ordered]
-        return cls(start, _running(negative), _running(articles), _running(run), ordered, minutes)
+        return cls(start, running(negative), running(articles), running(run), ordered, past, minutes)
 
     def index(self, at: datetime) -> int:
         """The position of minute `at`."""
@@ -123,29 +121,8 @@ class History:
         first = bisect_left(self._minutes, at - (width - 1) * MINUTE)
         return self.mentions[first : bisect_left(self._minutes, at + MINUTE)]
 
-    def blocks(self, at: datetime, skip: int, width: int, most: int) -> "Blocks":
-        """Up to `most` blocks of `width` minutes, the latest ending `skip` minutes before the end of minute `at`.
 
-        Blocks in which the whole run is silent are left out: no feed is no evidence of calm.
-        """
-        stop = self.index(at) + 1 - skip
-        count = min(most, max(0, stop // width))
-        edges = stop - width * np.arange(count, -1, -1)
-        run = np.diff(self.run[edges])
-        heard = run > 0
-        return Blocks(np.diff(self.negative[edges])[heard], np.diff(self.articles[edges])[heard], run[heard])
-
-    def run_sum(self, at: datetime, width: int) -> int:
-        """Articles of the whole run in the `width` minutes that end with minute `at`, inclusive."""
-        stop = self.index(at) + 1
-        return int(self.run[stop] - self.run[max(0, stop - width)])
-
-    def busy(self, first: datetime, last: datetime, width: int, least: int) -> list[bool]:
-        """For each minute from `first` to `last`, whether its window of `width` minutes has `least` negatives."""
-        stops = np.arange(self.index(first) + 1, self.index(last) + 2)
-        sums = self.negative[stops] - self.negative[np.maximum(0, stops - width)]
-        return [bool(value) for value in sums >= least]
-
-
-def _running(counts: Sequence[int] | NDArray[Any]) -> Counts:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.asarray(counts, np.int64))])
+def running(counts: Sequence[int] | NDArray[Any]) -> Counts:
+    """Running sums with a leading zero, int64 [..., n + 1], along the last axis."""
+    each = np.asarray(counts, np.int64)
+    return np.concatenate([np.zeros((*each.shape[:-1], 1), np.int64), np.cumsum(each, axis=-1)], axis=-1)

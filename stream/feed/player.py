@@ -11,10 +11,10 @@ import hashlib
 import heapq
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
@@ -22,6 +22,7 @@ from kafka.errors import KafkaError
 from crosswind.errors import BrokerError, ContractError, Reason
 from crosswind.settings import Settings
 from crosswind.stream.adapters.kafka.dead_letters import headers
+from crosswind.stream.adapters.kafka.security import client_options
 from crosswind.stream.adapters.kafka.topics import MAX_MESSAGE
 from crosswind.stream.feed import sample
 from crosswind.stream.feed.readers import count_rows, read
@@ -117,9 +118,15 @@ def open_feed(name: str) -> Feed:
 
 
 def connect_producer(
-    kafka: str, delivery_seconds: float = DELIVERY_SECONDS, bootstrap_seconds: float = 10.0
+    kafka: str,
+    delivery_seconds: float = DELIVERY_SECONDS,
+    bootstrap_seconds: float = 10.0,
+    options: Mapping[str, Any] | None = None,
 ) -> Producer:
     """A producer that retries and confirms; after `delivery_seconds` without confirmation a row has failed.
+
+    Args:
+        options: for TLS and log-in, see `client_options`.
 
     Raises:
         BrokerError: nobody answers there.
@@ -135,6 +142,7 @@ def connect_producer(
             request_timeout_ms=int(delivery_seconds * 500),  # it must be shorter than the delivery
             bootstrap_timeout_ms=int(bootstrap_seconds * 1000),
             metrics_enabled=False,
+            **(options or {}),
         )
     except (KafkaError, OSError, ValueError) as error:
         raise BrokerError(f"cannot reach Kafka at {kafka}: {error}; is it running, is the address right?") from error
@@ -168,7 +176,7 @@ def play(
         BrokerError: a row failed for good, with how many and the first cause.
         DataError: the feed cannot be read to its end.
     """
-    sender = _Sender(producer or connect_producer(kafka), settings, on_progress)
+    sender = _Sender(producer or connect_producer(kafka, options=client_options(settings)), settings, on_progress)
     pace = _Pace(speed, clock, wait or stop.wait)
     begin = clock()
     try:

@@ -4,18 +4,27 @@ A tick reads closed buckets in event time only, so the same data give the same t
 ticked, live and in a replay; a crash between two ticks, or inside one, changes nothing.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from crosswind.stream.domain.bucket import minute_of
 from crosswind.stream.domain.contract import Alert
-from crosswind.stream.domain.incident import Incident, Policy, Transition, alert
+from crosswind.stream.domain.incident import Incident, State, Transition, alert
+from crosswind.stream.domain.memory import Memory
+from crosswind.stream.domain.notice import Orders
+from crosswind.stream.domain.panel import LOOKBACK
+from crosswind.stream.domain.rules import Per, RuleSet
 from crosswind.stream.domain.series import MINUTE, History, Series
-from crosswind.stream.domain.surge import NegativeSurge, Rule
 from crosswind.stream.domain.watch import Watch
+from crosswind.stream.service.rules import load_rules
+
+LATE = timedelta(hours=6)
+"""How far back closed buckets are looked at for late articles."""
+PAUSE = timedelta(days=1)
+"""A longer stretch without any article is not walked minute by minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +33,22 @@ class Progress:
 
     Attributes:
         evaluated_to: the last evaluated minute.
-        opened: the incidents that are open after it.
+        memory: what is open after it.
+        counts: articles per hour (Unix time of its beginning), of the last hours, as they were evaluated.
     """
 
     evaluated_to: datetime
-    opened: Mapping[Series, Incident]
+    memory: Memory
+    counts: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Articles of one hour: those up to the last evaluated minute, and those up to the one that comes next."""
+
+    hour: int
+    before: int
+    now: int
 
 
 class AlertUnit(Protocol):
@@ -46,18 +66,30 @@ class AlertUnit(Protocol):
         """The first minute with a bucket, at or after `since`; None when there is none."""
         ...
 
+    def counted(self, since: datetime, evaluated_to: datetime, last: datetime) -> list[Counted]:
+        """Articles per hour from `since` on, ascending."""
+        ...
+
     def histories(
-        self, rule: Rule, first: datetime, last: datetime, wanted: Collection[Series]
+        self, rules: RuleSet, first: datetime, last: datetime, wanted: Collection[Series]
     ) -> dict[Series, History]:
-        """Histories of the `wanted` series and of all that may have `rule.least` negatives in a window of a minute
-        from `first` to `last`, with the negative articles of these windows."""
+        """Histories of the whole run, of the `wanted` series and of all that may alarm at a minute from `first` to
+        `last`; see `crosswind.stream.domain.watch`."""
+        ...
+
+    def orders(self) -> Orders:
+        """Silences and acknowledgements as they are now."""
+        ...
+
+    def universe(self, since: datetime) -> int:
+        """How many series had an article after `since`."""
         ...
 
     def next_seq(self) -> int:
         """The `seq` of the run's next transition."""
         ...
 
-    def save(self, progress: Progress, changed: Sequence[Incident], alerts: Sequence[Alert], policy: Policy) -> None:
+    def save(self, progress: Progress, changed: Sequence[Incident], alerts: Sequence[Alert]) -> None:
         """Writes how far it is now, the incidents that changed, and the transitions."""
         ...
 
@@ -79,6 +111,7 @@ class AlertEngine:
     """Evaluates what has closed since the last tick.
 
     Attributes:
+        rules: where the rules come from; asked once per tick, so that a changed file is live with the next one.
         lateness: event time that a bucket stays open after it ends.
         idle_seconds: a partition silent this long no longer holds the watermark.
         chunk: minutes per tick at most, so that a tick stays short.
@@ -88,8 +121,7 @@ class AlertEngine:
     run: str
     lateness: timedelta
     idle_seconds: float
-    rule: Rule = NegativeSurge()  # noqa: RUF009 - frozen
-    policy: Policy = Policy()  # noqa: RUF009 - frozen
+    rules: Callable[[], RuleSet] = load_rules
     chunk: int = 720
 
     def tick(self) -> list[Alert]:
@@ -106,35 +138,52 @@ class AlertEngine:
 
     def _evaluate(self, unit: AlertUnit, closed: datetime) -> list[Alert]:
         progress = unit.progress()
-        opened = progress.opened if progress else {}
-        first = self._next(unit, progress)
+        first = _next(unit, progress)
         if first is None or first > closed:
-            if progress and closed > progress.evaluated_to and not opened:
-                unit.save(Progress(closed, opened), (), (), self.policy)
             return []
         last = min(closed, first + (self.chunk - 1) * MINUTE)
-        histories = unit.histories(self.rule, first, last, opened.keys())
-        after, transitions = Watch(self.run, self.rule, self.policy).over(histories, opened, first, last)
+        before = progress or Progress(first - MINUTE, Memory())
+        # Counted before the histories are read: an article that comes in between is evaluated twice, never not at all.
+        counted = unit.counted(before.evaluated_to - LATE, before.evaluated_to, last)
+        rules, orders = self.rules(), unit.orders()
+        if any(rule.budget.per is Per.RULE for rule in rules.rules):
+            orders = replace(orders, universe=unit.universe(last - LOOKBACK))
+        watch = Watch(self.run, rules)
+        memory, found = before.memory, list[Transition]()
+        since = _changed_since(before, counted)
+        if since is not None:
+            late = unit.histories(rules, since, before.evaluated_to, memory.series)
+            memory, found = watch.amend(late, memory, since, before.evaluated_to, orders)
+        histories = unit.histories(rules, first, last, memory.series)
+        after, more = watch.over(histories, memory, first, last, orders)
         seq = unit.next_seq()
-        alerts = [alert(transition, seq + n, self.policy) for n, transition in enumerate(transitions)]
-        unit.save(Progress(last, after), _changed(opened, after, transitions), alerts, self.policy)
+        alerts = [alert(transition, seq + n) for n, transition in enumerate(found + more)]
+        counts = {row.hour: row.now for row in counted}
+        unit.save(Progress(last, after, counts), _changed(before.memory, after, found + more), alerts)
         return alerts
 
-    def _next(self, unit: AlertUnit, progress: Progress | None) -> datetime | None:
-        """The next minute worth a look. Where nothing is open, minutes whose window is empty are not."""
-        if progress is None:
-            return unit.first_minute(None)
-        following = progress.evaluated_to + MINUTE
-        if progress.opened:
-            return following
-        found = unit.first_minute(following - (self.rule.window - 1) * MINUTE)
-        return max(found, following) if found else None
+
+def _next(unit: AlertUnit, progress: Progress | None) -> datetime | None:
+    """The next minute worth a look: after a long pause, the first one with an article."""
+    if progress is None:
+        return unit.first_minute(None)
+    following = progress.evaluated_to + MINUTE
+    found = unit.first_minute(following)
+    firing = any(incident.state is State.FIRING for incident in progress.memory.opened.values())
+    return following if found is None or found - following <= PAUSE or firing else found
 
 
-def _changed(
-    before: Mapping[Series, Incident], after: Mapping[Series, Incident], transitions: Sequence[Transition]
-) -> list[Incident]:
+def _changed_since(progress: Progress, counted: Sequence[Counted]) -> datetime | None:
+    """The beginning of the first hour in which an article has come since it was evaluated; None: there is none."""
+    for row in counted:
+        if row.hour in progress.counts and row.before != progress.counts[row.hour]:
+            return datetime.fromtimestamp(row.hour, UTC)
+    return None
+
+
+def _changed(before: Memory, after: Memory, transitions: Sequence[Transition]) -> list[Incident]:
     """The incidents whose rows must be written, as they are at the end, by id."""
     latest = {transition.incident.incident_id: transition.incident for transition in transitions}
-    latest |= {incident.incident_id: incident for series, incident in after.items() if before.get(series) != incident}
+    changed = (incident for key, incident in after.opened.items() if before.opened.get(key) != incident)
+    latest |= {incident.incident_id: incident for incident in changed}
     return [latest[key] for key in sorted(latest)]

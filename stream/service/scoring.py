@@ -1,14 +1,17 @@
 """A micro-batch from `news.raw`: every message ends as a scored article or as a dead letter, none in between."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 from crosswind.errors import ContractError
 from crosswind.stream.domain.article import Article, Origin, ScoredArticle
 from crosswind.stream.domain.contract import decode_raw
 from crosswind.stream.domain.validate import Limits, to_article
+from crosswind.stream.domain.watchlist import Watchlist, with_watched
 from crosswind.stream.service.ports import Scorer
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,15 @@ class Message:
     timestamp: datetime
     key: bytes | None
     value: bytes | None
+
+
+def moment(milliseconds: int | None) -> datetime:
+    """A record's timestamp, aware, UTC; the epoch when it has none.
+
+    >>> moment(1_772_323_200_500).isoformat()
+    '2026-03-01T00:00:00.500000+00:00'
+    """
+    return _EPOCH + timedelta(milliseconds=max(0, milliseconds or 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +53,31 @@ class Judged:
     dead: list[DeadLetter]
 
 
-def judge(messages: Sequence[Message], *, scorer: Scorer, detect: Callable[[str], str], limits: Limits) -> Judged:
-    """Validates and scores a batch. Blocking: runs in the inference executor, beside the event loop."""
+def judge(
+    messages: Sequence[Message],
+    *,
+    scorer: Scorer,
+    detect: Callable[[str], str],
+    limits: Limits,
+    watchlist: Watchlist | None = None,
+) -> Judged:
+    """Validates and scores a batch, and adds the watched entities that a text names, if there is a watchlist.
+
+    Blocking: runs in the inference executor, beside the event loop.
+    """
     articles: list[Article] = []
     dead: list[DeadLetter] = []
     for message in messages:
         try:
             raw = decode_raw(message.value, limits.max_bytes)
-            articles.append(
-                to_article(raw, origin=message.origin, seen_at=message.timestamp, limits=limits, detect=detect)
-            )
+            article = to_article(raw, origin=message.origin, seen_at=message.timestamp, limits=limits, detect=detect)
+            articles.append(article if watchlist is None else _watched(article, watchlist))
         except ContractError as error:
             dead.append(DeadLetter(message, error))
     scores = scorer.score([article.text for article in articles]) if articles else []
     scored = [ScoredArticle(article, score) for article, score in zip(articles, scores, strict=True)]
     return Judged(scored, dead)
+
+
+def _watched(article: Article, watchlist: Watchlist) -> Article:
+    return replace(article, entities=with_watched(article.entities, article.text, article.lang, watchlist))

@@ -2,11 +2,12 @@
 
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import psutil
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 from sqlalchemy import Engine
@@ -15,7 +16,8 @@ from crosswind.settings import Settings, load_settings
 from crosswind.stream.adapters.kafka.embedded import free_port
 from crosswind.stream.adapters.kafka.topics import ensure_topics
 from crosswind.stream.domain.article import Origin
-from tests.oracle import Feed, check, send
+from crosswind.stream.domain.contract import decode_scored
+from tests.oracle import Feed, check, dead_letters, origins, records, send
 from tests.processes import count, start_worker, wait_for
 
 DRAIN_SECONDS = 60.0
@@ -118,6 +120,25 @@ class Stage:
         assert len(self.sent) == len(self.feed.rows)
         check(self.engine, self.kafka, self.settings.dead_topic, self.feed, self.sent, self.bundle)
 
+    def check_offsets(self) -> None:
+        """No committed offset runs ahead: of the database, or, for the raw topic, of what is published."""
+        settings = self.settings
+        committed, _ = offsets(self.kafka, (settings.raw_topic, settings.scored_topic), self.name)
+        durable = {*origins(self.engine, "article"), *origins(self.engine, "duplicate")}
+        published = {letter.origin for letter in dead_letters(self.kafka, settings.dead_topic, None)}
+        for record in records(self.kafka, settings.scored_topic, None):
+            origin = decode_scored(record.value).article.origin
+            published.add(origin)
+            if record.offset < committed.get(TopicPartition(record.topic, record.partition), 0):
+                assert origin in durable, f"{record.topic}-{record.partition}:{record.offset} is committed, not stored"
+        for origin in self.sent:
+            if origin.offset < committed.get(TopicPartition(origin.topic, origin.partition), 0):
+                assert origin in published, f"{origin} is committed, not published"
+
+    def memory(self) -> int:
+        """Bytes that the workers hold in memory."""
+        return sum(psutil.Process(worker.pid).memory_info().rss for worker in self.workers)
+
     def ended(self) -> list[int]:
         """Workers that have ended by themselves."""
         return [number for number, worker in enumerate(self.workers) if worker.poll() is not None]
@@ -135,6 +156,10 @@ class Stage:
                 worker.kill()
                 worker.wait()
         return [worker.returncode for worker in self.workers]
+
+
+Setter = Callable[..., Stage]
+"""Makes a stage: `stages(kafka, database_url, engine, **fields)`."""
 
 
 def _assigned(port: int) -> int:

@@ -8,6 +8,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from crosswind.errors import BrokerError
 from crosswind.settings import Settings
+from crosswind.stream.adapters.kafka.security import client_options
 
 MAX_MESSAGE = 16 * 1024 * 1024
 """Bytes. Far above `max_bytes`: an oversized message must reach the worker to be dead-lettered, whole."""
@@ -23,7 +24,7 @@ def ensure_topics(settings: Settings, bootstrap: str, *, replication: int = -1) 
     """
     names = (settings.raw_topic, settings.scored_topic, settings.dead_topic, settings.alerts_topic)
     try:
-        admin = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000, **client_options(settings))
         try:
             known = set(admin.list_topics())
             _create(admin, [name for name in names if name not in known], settings.partitions, replication)

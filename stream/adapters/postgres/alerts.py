@@ -13,10 +13,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from crosswind.errors import DatabaseError
 from crosswind.stream.adapters.postgres import histories
 from crosswind.stream.domain.contract import Alert
-from crosswind.stream.domain.incident import Incident, Policy, from_json, severity, to_json
+from crosswind.stream.domain.incident import Incident
+from crosswind.stream.domain.memory import from_json, to_json
+from crosswind.stream.domain.notice import Orders
+from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.series import History, Series
-from crosswind.stream.domain.surge import Rule
-from crosswind.stream.service.alerting import AlertUnit, Progress
+from crosswind.stream.domain.silence import Matcher, Silence
+from crosswind.stream.service.alerting import AlertUnit, Counted, Progress
 
 EVALUATE, PUBLISH = 0x63776576, 0x63777075
 """Classes of advisory locks, one lock per run in each: who evaluates, who publishes."""
@@ -40,6 +43,31 @@ _FIRST_MINUTE = text("""
     WHERE run = :run AND minute >= coalesce(CAST(:since AS timestamptz), '-infinity')
 """)
 
+# The hour that holds :evaluated_to was evaluated in part; `before` counts that part.
+_COUNTED = text("""
+    SELECT CAST(extract(epoch FROM date_bin('1 hour', minute, 'epoch')) AS bigint) AS hour,
+           coalesce(sum(articles) FILTER (WHERE minute <= :evaluated_to), 0) AS before, sum(articles) AS now
+    FROM bucket WHERE run = :run AND entity = '*' AND minute BETWEEN date_bin('1 hour', :since, 'epoch') AND :last
+    GROUP BY 1 ORDER BY 1
+""")
+
+_SILENCES = text("""
+    SELECT silence_id, matchers, starts_at, ends_at FROM silence WHERE run = :run AND ended_at IS NULL
+    ORDER BY silence_id
+""")
+
+_ACKNOWLEDGED = text("""
+    SELECT incident_id FROM incident WHERE run = :run AND resolved_at IS NULL AND acknowledged_at IS NOT NULL
+""")
+
+_UNIVERSE = text("""
+    SELECT count(*) FROM (
+        SELECT topic, coalesce(lang, '*'), '*' FROM bucket
+        WHERE run = :run AND entity = '*' AND minute > :since GROUP BY GROUPING SETS ((topic), (topic, lang))
+        UNION ALL SELECT '*', '*', entity FROM bucket
+        WHERE run = :run AND entity <> '*' AND minute > :since GROUP BY entity) AS series
+""")
+
 _NEXT_SEQ = text("SELECT coalesce(max(seq), 0) + 1 FROM transition WHERE run = :run")
 
 # `||` keeps the published cursor, which is moved by another transaction.
@@ -51,16 +79,17 @@ _SAVE_PROGRESS = text("""
 _SAVE_INCIDENTS = text("""
     INSERT INTO incident (run, incident_id, rule, rule_version, topic, lang, entity, state, severity, started_at,
                           fired_at, resolved_at, observed, expected, p_value, negative_share, sources, headlines,
-                          languages, evidence, model)
+                          languages, evidence, model, group_id, leads, silenced, flapping, window_minutes, chance)
     VALUES (:run, :incident_id, :rule, :rule_version, :topic, :lang, :entity, :state, :severity, :started_at,
             :fired_at, :resolved_at, :observed, :expected, :p_value, :negative_share, :sources, :headlines,
-            :languages, :evidence, :model)
+            :languages, :evidence, :model, :group_id, :leads, :silenced, :flapping, :window_minutes, :chance)
     ON CONFLICT (run, incident_id) DO UPDATE
     SET state = excluded.state, severity = excluded.severity, fired_at = excluded.fired_at,
         resolved_at = excluded.resolved_at, observed = excluded.observed, expected = excluded.expected,
         p_value = excluded.p_value, negative_share = excluded.negative_share, sources = excluded.sources,
         headlines = excluded.headlines, languages = excluded.languages, evidence = excluded.evidence,
-        model = excluded.model
+        model = excluded.model, group_id = excluded.group_id, leads = excluded.leads, silenced = excluded.silenced,
+        flapping = excluded.flapping, window_minutes = excluded.window_minutes, chance = excluded.chance
 """)
 
 _SAVE_TRANSITIONS = text("""
@@ -115,38 +144,59 @@ class PostgresAlertUnit:
         if row is None:
             return None
         try:
-            incidents = from_json(row.state["open"])
-        except (KeyError, msgspec.ValidationError) as error:
+            memory = from_json(row.state)
+            counts = {int(hour): int(count) for hour, count in row.state.get("counts", {}).items()}
+        except (KeyError, ValueError, msgspec.ValidationError) as error:
             raise DatabaseError(
                 f"the engine's state of run {self.run} is not readable ({error}); it was written by "
                 "another version: upgrade, or delete its row in `engine` to evaluate anew"
             ) from None
-        return Progress(row.evaluated_to, {incident.subject.series: incident for incident in incidents})
+        return Progress(row.evaluated_to, memory, counts)
 
     def first_minute(self, since: datetime | None) -> datetime | None:
         """See `AlertUnit.first_minute`."""
         found: datetime | None = self._scalar(_FIRST_MINUTE, since=since)
         return found
 
+    def counted(self, since: datetime, evaluated_to: datetime, last: datetime) -> list[Counted]:
+        """See `AlertUnit.counted`."""
+        values = {"run": self.run, "since": since, "evaluated_to": evaluated_to, "last": last}
+        found = self.connection.execute(_COUNTED, values)
+        return [Counted(int(row.hour), int(row.before), int(row.now)) for row in found]
+
     def histories(
-        self, rule: Rule, first: datetime, last: datetime, wanted: Collection[Series]
+        self, rules: RuleSet, first: datetime, last: datetime, wanted: Collection[Series]
     ) -> dict[Series, History]:
         """See `AlertUnit.histories`."""
-        return histories.load(self.connection, self.run, rule, histories.Span(first, last), wanted)
+        return histories.load(self.connection, self.run, rules, histories.Span(first, last), wanted)
+
+    def orders(self) -> Orders:
+        """See `AlertUnit.orders`."""
+        silences = [
+            Silence(row.silence_id, msgspec.convert(row.matchers, tuple[Matcher, ...]), row.starts_at, row.ends_at)
+            for row in self.connection.execute(_SILENCES, {"run": self.run})
+        ]
+        acknowledged = self.connection.execute(_ACKNOWLEDGED, {"run": self.run}).scalars()
+        return Orders(silences, frozenset(acknowledged))
+
+    def universe(self, since: datetime) -> int:
+        """How many series had an article after `since`."""
+        return int(self._scalar(_UNIVERSE, since=since))
 
     def next_seq(self) -> int:
         """See `AlertUnit.next_seq`. Only the holder of the run's lock adds transitions, so there is no gap."""
         return int(self._scalar(_NEXT_SEQ))
 
-    def save(self, progress: Progress, changed: Sequence[Incident], alerts: Sequence[Alert], policy: Policy) -> None:
+    def save(self, progress: Progress, changed: Sequence[Incident], alerts: Sequence[Alert]) -> None:
         """See `AlertUnit.save`."""
-        state = {"open": to_json(list(progress.opened.values()))}
+        counts = {str(hour): count for hour, count in progress.counts.items()}
+        state = {**to_json(progress.memory), "counts": counts}
         self.connection.execute(
             _SAVE_PROGRESS,
             {"run": self.run, "evaluated_to": progress.evaluated_to, "state": msgspec.json.encode(state).decode()},
         )
         if changed:
-            self.connection.execute(_SAVE_INCIDENTS, [_row(incident, policy) for incident in changed])
+            self.connection.execute(_SAVE_INCIDENTS, [_row(incident) for incident in changed])
         if alerts:
             self.connection.execute(_SAVE_TRANSITIONS, [_transition(message) for message in alerts])
 
@@ -154,7 +204,7 @@ class PostgresAlertUnit:
         return self.connection.execute(query, {"run": self.run, **values}).scalar_one()
 
 
-def _row(incident: Incident, policy: Policy) -> dict[str, object]:
+def _row(incident: Incident) -> dict[str, object]:
     subject, found = incident.subject, incident.strongest
     return {
         "run": subject.run,
@@ -165,7 +215,7 @@ def _row(incident: Incident, policy: Policy) -> dict[str, object]:
         "lang": subject.series.lang,
         "entity": subject.series.entity,
         "state": incident.state.value,
-        "severity": severity(found, policy).value,
+        "severity": incident.severity.value,
         "started_at": incident.started_at,
         "fired_at": incident.fired_at,
         "resolved_at": incident.resolved_at,
@@ -178,6 +228,12 @@ def _row(incident: Incident, policy: Policy) -> dict[str, object]:
         "languages": list(found.evidence.languages),
         "evidence": list(found.evidence.articles),
         "model": found.evidence.model,
+        "group_id": incident.group or incident.incident_id,
+        "leads": incident.leads,
+        "silenced": incident.silenced,
+        "flapping": incident.flapping,
+        "window_minutes": found.window,
+        "chance": found.chance,
     }
 
 

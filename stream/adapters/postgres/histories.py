@@ -1,20 +1,21 @@
 """Histories of the series that may surge, read from buckets and articles.
 
-Two steps: which series have enough negatives at all, then the days before for just those. Most minutes of most series
-are quiet, so the second step is small.
+Two steps: which series have enough negatives at all, then the time before for just those: minute by minute for a day
+and a half, hour by hour before. Most series are quiet, so the second step is small.
 """
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Row, text
 
 from crosswind.stream.domain.bucket import ALL, minute_of
-from crosswind.stream.domain.series import MINUTE, Counts, History, Mention, Series
-from crosswind.stream.domain.surge import Rule
+from crosswind.stream.domain.panel import LOOKBACK, MENTIONS
+from crosswind.stream.domain.rules import RuleSet
+from crosswind.stream.domain.series import MINUTE, Counts, History, Hours, Mention, Series
 
 # A series with so many negatives in all windows together; a superset of those with so many in one.
 _CANDIDATES = text("""
@@ -27,19 +28,25 @@ _CANDIDATES = text("""
     GROUP BY entity HAVING sum(negative) >= :least
 """)
 
+# One query for minutes and one for whole hours: :step is the length of a cell.
 _TOPICS = text("""
-    SELECT topic, lang, minute, negative, articles FROM bucket
-    WHERE run = :run AND entity = '*' AND minute BETWEEN :first AND :last AND topic = ANY(:topics)
+    SELECT topic, lang, date_bin(CAST(:step AS interval), minute, :first) AS cell, sum(negative) AS negative,
+           sum(articles) AS articles
+    FROM bucket WHERE run = :run AND entity = '*' AND minute >= :first AND minute < :end AND topic = ANY(:topics)
+    GROUP BY topic, lang, cell
 """)
 
 _ENTITIES = text("""
-    SELECT entity, minute, sum(negative) AS negative, sum(articles) AS articles FROM bucket
-    WHERE run = :run AND entity = ANY(:entities) AND minute BETWEEN :first AND :last GROUP BY entity, minute
+    SELECT entity, date_bin(CAST(:step AS interval), minute, :first) AS cell, sum(negative) AS negative,
+           sum(articles) AS articles
+    FROM bucket WHERE run = :run AND entity = ANY(:entities) AND minute >= :first AND minute < :end
+    GROUP BY entity, cell
 """)
 
 _RUN = text("""
-    SELECT minute, sum(articles) AS articles FROM bucket
-    WHERE run = :run AND entity = '*' AND minute BETWEEN :first AND :last GROUP BY minute
+    SELECT date_bin(CAST(:step AS interval), minute, :first) AS cell, sum(negative) AS negative,
+           sum(articles) AS articles
+    FROM bucket WHERE run = :run AND entity = '*' AND minute >= :first AND minute < :end GROUP BY cell
 """)
 
 _MENTIONS = text("""
@@ -49,6 +56,11 @@ _MENTIONS = text("""
 """)
 
 
+HOUR = timedelta(hours=1)
+Pair = tuple[Counts, Counts]
+"""Negatives and articles per cell."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """Minutes, both inclusive."""
@@ -56,56 +68,77 @@ class Span:
     first: datetime
     last: datetime
 
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Cells of `step` from `first` on, up to `end`, exclusive."""
+
+    first: datetime
+    end: datetime
+    step: timedelta
+
     @property
-    def minutes(self) -> int:
+    def cells(self) -> int:
         """How many."""
-        return (self.last - self.first) // MINUTE + 1
+        return (self.end - self.first) // self.step
+
+    def zeros(self) -> Pair:
+        """Counts of no article."""
+        return np.zeros(self.cells, np.int64), np.zeros(self.cells, np.int64)
+
+    def add(self, pair: Pair, row: Row[Any]) -> None:
+        """Adds a row to its cell."""
+        cell = (row.cell - self.first) // self.step
+        pair[0][cell] += int(row.negative)
+        pair[1][cell] += int(row.articles)
 
 
-def load(connection: Connection, run: str, rule: Rule, span: Span, wanted: Collection[Series]) -> dict[Series, History]:
+def load(
+    connection: Connection, run: str, rules: RuleSet, span: Span, wanted: Collection[Series]
+) -> dict[Series, History]:
     """See `AlertUnit.histories`."""
-    windows = Span(span.first - (rule.window - 1) * MINUTE, span.last)
-    found = connection.execute(
-        _CANDIDATES, {"run": run, "first": windows.first, "last": windows.last, "least": rule.least}
-    )
-    series = {Series(row.topic, row.lang, row.entity) for row in found} | set(wanted)
-    if not series:
-        return {}
-    days = Span(span.first - rule.lookback * MINUTE, span.last)
-    counts = _counts(connection, run, days, series)
-    heard = _heard(connection, run, days)
-    mentions = _mentions(connection, run, windows, series)
+    windows = span.first - (rules.widest - 1) * MINUTE
+    values = {"run": run, "first": windows, "last": span.last, "least": rules.least_headlines}
+    series = {Series(row.topic, row.lang, row.entity) for row in connection.execute(_CANDIDATES, values)}
+    series |= {*wanted, Series(ALL)}
+    begin = _hour(span.first) - MENTIONS
+    minutes = Grid(begin, span.last + MINUTE, MINUTE)
+    hours = Grid(_hour(span.first) - LOOKBACK, begin, HOUR)
+    fine, coarse = _counts(connection, run, minutes, series), _counts(connection, run, hours, series)
+    mentions = _mentions(connection, run, Span(begin, span.last), series)
+    run_minutes, run_hours = fine[Series(ALL)][1], coarse[Series(ALL)][1]
     return {
-        one: History.of(days.first, *counts[one], heard, [mention for mention in mentions if one.holds(mention)])
-        for one in series
-    }
+        one: History.of(
+            begin, *fine[one], run_minutes, [mention for mention in mentions if one.holds(mention)],
+            Hours(*coarse[one], run_hours),
+        )
+        for one in sorted(series)
+    }  # fmt: skip
 
 
-def _counts(connection: Connection, run: str, span: Span, series: set[Series]) -> dict[Series, tuple[Counts, Counts]]:
-    """Negatives and articles per minute of each series."""
-    counts = {one: (np.zeros(span.minutes, np.int64), np.zeros(span.minutes, np.int64)) for one in series}
-    values = {"run": run, "first": span.first, "last": span.last}
-    for row in connection.execute(_TOPICS, {**values, "topics": _topics(series)}):
-        _add(counts, (Series(row.topic), Series(row.topic, row.lang)), row, span)
-    for row in connection.execute(_ENTITIES, {**values, "entities": _entities(series)}):
-        _add(counts, (Series(ALL, ALL, row.entity),), row, span)
+def _hour(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
+
+
+def _counts(connection: Connection, run: str, grid: Grid, series: set[Series]) -> dict[Series, Pair]:
+    """Negatives and articles per cell of each series."""
+    counts = {one: grid.zeros() for one in series}
+    values = {"run": run, "first": grid.first, "end": grid.end, "step": grid.step}
+    for row in connection.execute(_RUN, values):
+        grid.add(counts[Series(ALL)], row)
+    if _topics(series):
+        for row in connection.execute(_TOPICS, {**values, "topics": _topics(series)}):
+            _add(counts, (Series(row.topic), Series(row.topic, row.lang)), row, grid)
+    if _entities(series):
+        for row in connection.execute(_ENTITIES, {**values, "entities": _entities(series)}):
+            _add(counts, (Series(ALL, ALL, row.entity),), row, grid)
     return counts
 
 
-def _add(counts: dict[Series, tuple[Counts, Counts]], series: Iterable[Series], row: Row[Any], span: Span) -> None:
-    minute = (row.minute - span.first) // MINUTE
+def _add(counts: dict[Series, Pair], series: Iterable[Series], row: Row[Any], grid: Grid) -> None:
     for one in series:
         if one in counts:
-            negative, articles = counts[one]
-            negative[minute] += int(row.negative)
-            articles[minute] += int(row.articles)
-
-
-def _heard(connection: Connection, run: str, span: Span) -> Counts:
-    heard = np.zeros(span.minutes, np.int64)
-    for row in connection.execute(_RUN, {"run": run, "first": span.first, "last": span.last}):
-        heard[(row.minute - span.first) // MINUTE] = int(row.articles)
-    return heard
+            grid.add(counts[one], row)
 
 
 def _mentions(connection: Connection, run: str, span: Span, series: set[Series]) -> list[Mention]:

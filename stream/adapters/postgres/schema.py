@@ -7,7 +7,7 @@ Every table has `run` in its key: `live`, or the id of one replay; runs never mi
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, DateTime, Float, ForeignKeyConstraint, Index, Integer, MetaData, Text
+from sqlalchemy import BigInteger, Boolean, DateTime, Float, ForeignKeyConstraint, Index, Integer, MetaData, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -149,10 +149,16 @@ class IncidentRow(Base):
     languages: Mapped[list[str]]
     evidence: Mapped[list[str]]
     model: Mapped[str]
+    group_id: Mapped[str] = mapped_column(server_default="")
+    leads: Mapped[bool] = mapped_column(server_default=text("true"))
+    silenced: Mapped[bool] = mapped_column(server_default=text("false"))
+    flapping: Mapped[bool] = mapped_column(server_default=text("false"))
+    window_minutes: Mapped[int] = mapped_column(server_default=text("60"))
+    chance: Mapped[float] = mapped_column(server_default=text("1000"))
 
 
 class TransitionRow(Base):
-    """One change of an incident's state. `seq` orders the transitions of a run."""
+    """One change of an incident, or a reminder. `seq` orders the transitions of a run."""
 
     __tablename__ = "transition"
     __table_args__ = (
@@ -162,8 +168,8 @@ class TransitionRow(Base):
 
     run: Mapped[str] = mapped_column(primary_key=True)
     incident_id: Mapped[str] = mapped_column(primary_key=True)
-    state: Mapped[str] = mapped_column(primary_key=True)
-    seq: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[str]
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     at: Mapped[datetime]
     recorded_at: Mapped[datetime]
     payload: Mapped[dict[str, Any]]

@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from crosswind.stream.domain.bucket import ALL, minute_of
-from crosswind.stream.domain.incident import Policy, Transition
+from crosswind.stream.domain.incident import Transition
+from crosswind.stream.domain.memory import Memory
+from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.series import MINUTE, History, Mention, Series
-from crosswind.stream.domain.surge import NegativeSurge, Rule
-from crosswind.stream.domain.watch import Watch
+from crosswind.stream.domain.watch import RUN, Watch
+from crosswind.stream.service.rules import load_rules
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 HOURS = 48
@@ -128,7 +130,7 @@ def histories(items: Iterable[Item], hours: int = HOURS) -> dict[Series, History
         if not 0 <= minute < minutes:
             continue
         run[minute] += 1
-        series = [Series(mention.topic), Series(mention.topic, mention.lang)]
+        series = [RUN, Series(mention.topic), Series(mention.topic, mention.lang)]
         for one in (*series, *(Series(ALL, ALL, entity) for entity in mention.entities)):
             articles[one][minute] += 1
             negative[one][minute] += item.negative
@@ -137,7 +139,7 @@ def histories(items: Iterable[Item], hours: int = HOURS) -> dict[Series, History
     return {one: History.of(begin, negative[one], articles[one], run, mentions[one]) for one in articles}
 
 
-def transitions(items: Sequence[Item], rule: Rule | None = None, policy: Policy | None = None) -> list[Transition]:
+def transitions(items: Sequence[Item], rules: RuleSet | None = None) -> list[Transition]:
     """Every transition of a feed."""
-    watch = Watch("test", rule or NegativeSurge(), policy or Policy())
-    return watch.over(histories(items), {}, START, START + (HOURS * 60 - 1) * MINUTE)[1]
+    watch = Watch("test", rules or load_rules())
+    return watch.over(histories(items), Memory(), START, START + (HOURS * 60 - 1) * MINUTE)[1]

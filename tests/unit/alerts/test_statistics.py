@@ -8,24 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosswind.stream.domain.baseline import learn, winsorise
-from crosswind.stream.domain.binomial import binomial_tail
+from crosswind.stream.domain.detect.season import WEEK, Normal, learn
 from crosswind.stream.domain.negative_binomial import negative_binomial_tail
+from crosswind.stream.domain.panel import WEEKS
 from crosswind.stream.domain.tails import TINIEST
 
 COUNTS = st.lists(st.integers(0, 500), min_size=1, max_size=60).map(lambda counts: np.array(counts, np.int64))
-
-
-def _exact_binomial(count: int, trials: int, share: Fraction) -> Fraction:
-    return sum(
-        (math.comb(trials, k) * share**k * (1 - share) ** (trials - k) for k in range(count, trials + 1)), Fraction(0)
-    )
-
-
-@given(st.integers(0, 40), st.integers(1, 40), st.integers(1, 19))
-def test_the_binomial_tail_is_exact(count: int, trials: int, twentieths: int) -> None:
-    exact = _exact_binomial(count, trials, Fraction(twentieths, 20))
-    assert binomial_tail(count, trials, twentieths / 20) == pytest.approx(float(exact), rel=1e-9)
 
 
 @given(st.integers(0, 30), st.integers(1, 6), st.integers(2, 5))
@@ -56,27 +44,44 @@ def test_a_hopeless_tail_stays_a_number() -> None:
     assert negative_binomial_tail(100_000, 0.5, 1.2) == TINIEST
 
 
+def _learn(counts: np.ndarray, run: int = 300) -> Normal:
+    """From the last hours only; those before were not heard."""
+    padded = np.zeros((1, WEEKS * WEEK), np.int64)
+    padded[0, -len(counts) :] = counts
+    heard = np.arange(WEEKS * WEEK) >= WEEKS * WEEK - len(counts)
+    return learn(padded, padded * 3 + (padded > 0), np.where(heard, run, 0))
+
+
 @given(COUNTS)
-def test_winsorising_lowers_only_what_is_far_above_the_median(counts) -> None:
-    capped, middle = winsorise(counts), np.median(counts)
-    assert (capped <= counts).all()
-    near = counts <= middle + 3
-    assert (capped[near] == counts[near]).all()
-
-
-@given(COUNTS, st.data())
-def test_a_baseline_is_sane(negative, data: st.DataObject) -> None:
-    positive = data.draw(st.lists(st.integers(0, 500), min_size=len(negative), max_size=len(negative)))
-    found = learn(negative, negative + np.array(positive, np.int64), 1.2)
-    assert found.mean > 0
-    assert found.dispersion >= 1.2
-    assert 0 < found.share < 1
+def test_a_baseline_is_sane(counts) -> None:
+    found = _learn(counts)
+    assert found.hours == len(counts)
+    assert (found.mean > 0).all()
+    assert (found.excess > 0).all()
+    assert ((found.share > 0) & (found.share < 1)).all()
+    assert ((found.rho >= 0) & (found.rho < 1)).all()
 
 
 def test_yesterdays_crisis_does_not_hide_todays() -> None:
-    calm = np.array([1, 2, 0, 1, 3, 1] * 4, np.int64)
+    calm = np.array([1, 2, 0, 1, 3, 1] * 20, np.int64)
     scarred = calm.copy()
-    scarred[5:9] = 40
-    before, after = (learn(counts, counts * 3 + 1) for counts in (calm, scarred))
-    assert after.mean < 2 * before.mean
-    assert negative_binomial_tail(25, after.mean, after.dispersion) < 1e-5
+    scarred[50:54] = 40
+    before, after = _learn(calm), _learn(scarred)
+    assert after.typical[0] < 1.6 * before.typical[0]
+
+
+def test_a_silent_feed_teaches_nothing() -> None:
+    counts = np.array([4] * 200, np.int64)
+    padded = np.zeros((1, WEEKS * WEEK), np.int64)
+    padded[0, -200:] = counts
+    run = np.where(padded[0] > 0, 100, 0)
+    padded[0, -60:-30], run[-60:-30] = 0, 0
+    assert learn(padded, padded * 2, run).mean[0, 0] == pytest.approx(4.0, rel=0.05)
+
+
+def test_weekends_are_learned_in_weeks() -> None:
+    week = np.where(np.arange(WEEK) < 120, 10, 2)
+    counts = np.tile(week, WEEKS)[None, :]
+    found = learn(counts, counts * 4, counts[0] * 50)
+    assert found.mean[0, 0] == pytest.approx(10.0, rel=0.15)  # two hours after the weekend's end
+    assert found.mean[0, 4] == pytest.approx(2.0, rel=0.3)

@@ -9,11 +9,12 @@ import pytest
 
 from crosswind.stream.domain.bucket import ALL
 from crosswind.stream.domain.identity import title_key
-from crosswind.stream.domain.incident import Policy, State
+from crosswind.stream.domain.incident import State, Transition
+from crosswind.stream.domain.memory import Memory
 from crosswind.stream.domain.series import MINUTE, Counts, History, Mention, Series
-from crosswind.stream.domain.surge import NegativeSurge
 from crosswind.stream.domain.watch import Watch
 from crosswind.stream.feed.sample.generate import Piece, Scenario, generate, load_phrases, load_scenario
+from crosswind.stream.service.rules import load_rules
 
 Fired = Mapping[Series, datetime]
 
@@ -57,13 +58,22 @@ def scenario() -> Scenario:
 
 
 @pytest.fixture(scope="module")
-def fired(scenario: Scenario) -> Fired:
+def firing(scenario: Scenario) -> list[Transition]:
     pieces = list({piece.news.id: piece for piece in generate(scenario, load_phrases())}.values())
     end = scenario.start + timedelta(hours=scenario.hours) - MINUTE
-    watch = Watch("live", NegativeSurge(), Policy())
-    _, transitions = watch.over(_histories(scenario, pieces), {}, scenario.start, end)
-    firing = [found for found in transitions if found.incident.state is State.FIRING]
-    return {found.incident.subject.series: found.at for found in firing}
+    watch = Watch("live", load_rules())
+    _, transitions = watch.over(_histories(scenario, pieces), Memory(), scenario.start, end)
+    return [found for found in transitions if found.incident.state is State.FIRING]
+
+
+@pytest.fixture(scope="module")
+def fired(firing: list[Transition]) -> Fired:
+    return {found.incident.subject.series: found.at for found in reversed(firing)}
+
+
+def test_topic_and_entity_of_one_crisis_are_one_group(firing: list[Transition]) -> None:
+    assert len({found.incident.group for found in firing}) == 3
+    assert len({found.incident.incident_id for found in firing if found.incident.leads}) == 3
 
 
 def test_only_the_three_crises_alert(scenario: Scenario, fired: Fired) -> None:

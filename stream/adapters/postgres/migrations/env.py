@@ -2,8 +2,11 @@
 
 from alembic import context
 from crosswind.stream.adapters.postgres import (  # noqa: F401 - their tables join the metadata
+    account_tables,
     alert_tables,
     deployment_tables,
+    run_tables,
+    story_tables,
     subscription_tables,
 )
 from crosswind.stream.adapters.postgres.schema import Base

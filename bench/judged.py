@@ -1,0 +1,142 @@
+"""Every statistic over a newsroom, minute by minute: scores of ours and of the rules that rivals publish."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.scenarios import WARM, Newsroom
+from crosswind.stream.domain.detect.detector import Detector
+from crosswind.stream.domain.detect.season import GAP, WEEK, learn
+from crosswind.stream.domain.detect.view import View
+from crosswind.stream.domain.panel import WEEKS
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+LEAST_HEADLINES, LEAST_SOURCES = 6, 3
+
+
+def scores(room: Newsroom, detectors: Mapping[str, Detector]) -> tuple[dict[str, Floats], Floats]:
+    """Scores [series, minutes - WARM] per detector, the evidence rule applied; and typical negatives per hour, likewise
+    by hour [series, hours]. Raw counts teach, fresh ones (copies counted once) are judged, as the engine does."""
+    raw, fresh, articles = (_running(room.negative), _running(room.fresh),
+                            _running(room.articles - (room.negative - room.fresh)))  # fmt: skip
+    run = _running(room.run[None, :])[0]
+    sums = (raw, _running(room.articles), run[None, :])
+    hours = [np.concatenate([past, np.diff(s[:, ::60], axis=1)], axis=1)
+             for past, s in zip((room.hours[0], room.hours[1], room.hours[2][:1]), sums, strict=True)]  # fmt: skip
+    history = room.hours.shape[2]
+    count = (room.run.shape[0] - WARM) // 60
+    found = {name: np.zeros((len(raw), count * 60)) for name in detectors}
+    typical = np.zeros((len(raw), count))
+    for hour in range(count):
+        begin = WARM + hour * 60
+        stop = history + begin // 60 - GAP
+        part = [h[:, stop - WEEKS * WEEK : stop] for h in hours]
+        normal = learn(part[0], part[1], part[2][0])
+        at = slice(begin - WARM, begin + 61)
+        view = View(fresh[:, at], articles[:, at], run[at], normal, part[0], 60)
+        typical[:, hour] = normal.typical
+        for name, detector in detectors.items():
+            seen = detector.scores(view)
+            ends = np.arange(begin + 1, begin + 61)
+            headlines = fresh[:, ends] - np.take_along_axis(fresh, ends - seen.width, axis=1)
+            enough = (headlines >= LEAST_HEADLINES) & (room.sources[:, begin : begin + 60] >= LEAST_SOURCES)
+            found[name][:, hour * 60 : hour * 60 + 60] = np.where(enough, seen.score, 0.0)
+    return found, typical
+
+
+def _running(counts: Counts) -> Counts:
+    return np.concatenate([np.zeros((len(counts), 1), np.int64), np.cumsum(counts, axis=1)], axis=1)
+
+
+def alarms(above: NDArray[np.bool_], rearm: int = 60) -> Counts:
+    """Minutes at which one series alarms: above its threshold, after `rearm` minutes below it."""
+    at = np.flatnonzero(above)
+    if not len(at):
+        return at
+    return at[np.concatenate([[True], np.diff(at) > rearm])]
+
+
+class Past:
+    """Trailing sums of hours, with enough history for the rivals' long windows; [series, minutes - WARM]."""
+
+    def __init__(self, room: Newsroom) -> None:
+        history = room.hours.shape[2] * 60
+        spread = [np.repeat(room.hours[n] / 60.0, 60, axis=1) for n in (0, 1)]
+        whole = [np.concatenate([past, now], axis=1)
+                 for past, now in zip(spread, (room.negative, room.articles), strict=True)]  # fmt: skip
+        self._sums = [np.pad(np.cumsum(each, axis=1), ((0, 0), (1, 0))) for each in whole]
+        self._ends = np.arange(history + WARM + 1, history + room.run.shape[0] + 1)
+        self.sources = room.sources[:, WARM:]
+
+    def sum(self, what: int, width: int, lag: int = 0) -> Floats:
+        """Negatives (0) or articles (1) of the `width` minutes that ended `lag` minutes ago."""
+        ends = self._ends - lag
+        sums = self._sums[what]
+        return np.asarray(sums[:, ends] - sums[:, ends - width])
+
+    def moments(self, what: int, days: int) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of the hourly sums of the preceding days."""
+        total, square = np.zeros(1), np.zeros(1)
+        for lag in range(1, 24 * days + 1, 2):
+            each = self.sum(what, 60, 60 * lag)
+            total, square = total + each, square + each**2
+        count = len(range(1, 24 * days + 1, 2))
+        mean = total / count
+        return mean, np.sqrt(np.maximum(square / count - mean**2, 0.0))
+
+
+def _rate(past: Past) -> Floats:
+    ratio = past.sum(1, 60) / np.maximum(past.sum(1, WEEK * 60, 60) / WEEK, 0.05)
+    return np.where(past.sources >= 6, ratio, 0.0)
+
+
+def _five_sigma(past: Past) -> Floats:
+    mean, spread = past.moments(0, 14)
+    return np.maximum((past.sum(0, 60) - mean) / np.maximum(spread, 0.3), 0.0)
+
+
+def _day_above_week(past: Past) -> Floats:
+    week = [past.sum(0, 1440, 1440 * day) for day in range(7)]
+    spread = np.std(week, axis=0)
+    return np.maximum((week[0] - np.mean(week, axis=0)) / np.maximum(spread, 0.5), 0.0)
+
+
+def _share_points(past: Past) -> Floats:
+    now = past.sum(0, 60) / np.maximum(past.sum(1, 60), 1.0)
+    usual = past.sum(0, WEEK * 60, 60) / np.maximum(past.sum(1, WEEK * 60, 60), 1.0)
+    return np.where(past.sum(1, 60) >= 5, np.maximum(now - usual, 0.0), 0.0)
+
+
+def _share_level(past: Past) -> Floats:
+    return np.where(past.sum(1, 120) >= 5, past.sum(0, 120) / np.maximum(past.sum(1, 120), 1.0), 0.0)
+
+
+def _z(past: Past) -> Floats:
+    mean, spread = past.moments(0, 7)
+    return np.maximum((past.sum(0, 60) - mean) / np.maximum(spread, 0.3), 0.0)
+
+
+def _plain_ewma(past: Past) -> Floats:
+    mean, spread = past.moments(0, 7)
+    smooth = sum((0.3 * 0.7**n * past.sum(0, 60, 60 * n) for n in range(8)), np.zeros(1))
+    return np.maximum((smooth - mean) / np.maximum(spread * np.sqrt(0.3 / 1.7), 0.2), 0.0)
+
+
+RIVALS: Mapping[str, Callable[[Past], Floats]] = {
+    "2x rate, 6 sources": _rate,
+    "5 sigma, 14 days": _five_sigma,
+    "24 h over 7 d + 2 sd": _day_above_week,
+    "negative share + points": _share_points,
+    "negative share in 2 h": _share_level,
+    "plain z-score": _z,
+    "plain EWMA": _plain_ewma,
+}
+"""The rules that rivals publish, each as a score whose threshold is theirs to tune."""
+
+
+def rival_scores(room: Newsroom) -> dict[str, Floats]:
+    """Scores [series, minutes - WARM] of each."""
+    past = Past(room)
+    return {name: rule(past) for name, rule in RIVALS.items()}

@@ -1,0 +1,206 @@
+"""What people say to alerts, on Postgres: acknowledgements, verdicts, silences; and the scorecard made of them."""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import msgspec
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from crosswind.errors import DatabaseError, DataError
+from crosswind.stream.domain.detect.budget import MONTH_HOURS
+from crosswind.stream.domain.silence import Matcher, Silence
+
+_ACKNOWLEDGE = text("""
+    UPDATE incident SET acknowledged_at = coalesce(acknowledged_at, clock_timestamp()),
+                        acknowledged_by = coalesce(acknowledged_by, :by)
+    WHERE run = :run AND incident_id = :incident_id RETURNING acknowledged_by
+""")
+
+_VERDICT = text("""
+    INSERT INTO verdict (run, incident_id, given_by, useful, given_at)
+    SELECT run, incident_id, :by, :useful, clock_timestamp() FROM incident
+    WHERE run = :run AND incident_id = :incident_id
+    ON CONFLICT (run, incident_id, given_by) DO UPDATE SET useful = excluded.useful, given_at = excluded.given_at
+    RETURNING incident_id
+""")
+
+_MATCHING = text("SELECT incident_id FROM incident WHERE run = :run AND starts_with(incident_id, :start) LIMIT 2")
+
+_SILENCE = text("""
+    INSERT INTO silence (run, silence_id, matchers, starts_at, ends_at, created_by, comment, created_at)
+    VALUES (:run, :silence_id, CAST(:matchers AS jsonb), :starts_at, :ends_at, :by, :comment, clock_timestamp())
+""")
+
+_SILENCES = text("""
+    SELECT silence_id, matchers, starts_at, ends_at FROM silence
+    WHERE run = :run AND ended_at IS NULL AND ends_at > :at ORDER BY ends_at, silence_id
+""")
+
+_END_SILENCE = text("""
+    UPDATE silence SET ended_at = clock_timestamp()
+    WHERE run = :run AND silence_id = :silence_id AND ended_at IS NULL RETURNING silence_id
+""")
+
+_NOW = text("SELECT coalesce((SELECT evaluated_to FROM engine WHERE run = :run), clock_timestamp())")
+
+# A useful incident: somebody took it on or called it useful, and nobody called it useless. Groups count once.
+_SCORECARD = text("""
+    WITH judged AS (
+        SELECT i.*, coalesce(v.useful, 0) AS useful, coalesce(v.useless, 0) AS useless
+        FROM incident i LEFT JOIN (
+            SELECT run, incident_id, count(*) FILTER (WHERE useful) AS useful,
+                   count(*) FILTER (WHERE NOT useful) AS useless FROM verdict GROUP BY run, incident_id) v
+        USING (run, incident_id)
+        WHERE i.run = :run AND i.fired_at >= :since AND i.leads)
+    SELECT rule, rule_version, count(*) AS fired,
+           count(*) FILTER (WHERE useless = 0 AND (useful > 0 OR acknowledged_at IS NOT NULL)) AS useful,
+           count(*) FILTER (WHERE useless > 0) AS useless,
+           coalesce(percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM fired_at - started_at)), 0) AS held,
+           coalesce(percentile_cont(0.5) WITHIN GROUP (ORDER BY chance), 0) AS chance
+    FROM judged GROUP BY rule, rule_version ORDER BY rule, rule_version
+""")
+
+_WATCHED = text("""
+    SELECT (SELECT count(*) FROM (
+                SELECT topic, coalesce(lang, '*'), '*' FROM bucket
+                WHERE run = :run AND entity = '*' AND minute >= :since GROUP BY GROUPING SETS ((topic), (topic, lang))
+                UNION ALL SELECT '*', '*', entity FROM bucket
+                WHERE run = :run AND entity <> '*' AND minute >= :since GROUP BY entity) AS series) AS series,
+           (SELECT extract(epoch FROM evaluated_to - greatest(:since, (SELECT min(minute) FROM bucket
+                WHERE run = :run))) / 3600 FROM engine WHERE run = :run) AS hours
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """How one version of a rule has done.
+
+    Attributes:
+        fired: groups of incidents that were told.
+        useful: acknowledged or called useful, and by nobody useless; `useless`: called so by somebody.
+        precision: useful of those that were judged; None: none was.
+        per_series_month: fired per watched series and month; never below the rate of false alarms.
+        useless_per_series_month: the false alarms among them, as far as people said.
+        held_seconds: median event time from the first raised minute to the alert.
+        chance: median of how many such alarms chance gives a series in a month.
+    """
+
+    rule: str
+    rule_version: str
+    fired: int
+    useful: int
+    useless: int
+    precision: float | None
+    per_series_month: float
+    useless_per_series_month: float
+    held_seconds: float
+    chance: float
+
+
+def acknowledge(engine: Engine, run: str, incident_id: str, by: str) -> str:
+    """Takes an incident on, until it is resolved; returns who has it: the first one who took it.
+
+    Raises:
+        DataError: there is no such incident. DatabaseError: the database cannot be reached or refuses.
+    """
+    with _database(engine, "acknowledging an incident") as connection:
+        values = {"run": run, "incident_id": _whole(connection, run, incident_id), "by": by}
+        return str(connection.execute(_ACKNOWLEDGE, values).scalar_one())
+
+
+def judge(engine: Engine, run: str, incident_id: str, by: str, useful: bool) -> None:
+    """Notes what somebody thinks of an incident; a later word of the same person replaces the earlier.
+
+    Raises:
+        DataError: there is no such incident. DatabaseError: the database cannot be reached or refuses.
+    """
+    with _database(engine, "noting a verdict") as connection:
+        whole = _whole(connection, run, incident_id)
+        connection.execute(_VERDICT, {"run": run, "incident_id": whole, "by": by, "useful": useful})
+
+
+def silence(
+    engine: Engine, run: str, matchers: Sequence[Matcher], lasts: timedelta, by: str, comment: str = ""
+) -> Silence:
+    """Silences what matches all of `matchers` for a time, from the last evaluated minute on.
+
+    Raises:
+        DataError: there is no matcher, or no time. DatabaseError: the database cannot be reached or refuses.
+    """
+    if not matchers or lasts <= timedelta(0):
+        raise DataError("a silence needs at least one matcher, e.g. topic=credit, and a time above 0, e.g. 2h")
+    with _database(engine, "adding a silence") as connection:
+        now: datetime = connection.execute(_NOW, {"run": run}).scalar_one()
+        made = Silence(secrets.token_hex(8), tuple(matchers), now, now + lasts)
+        connection.execute(_SILENCE, {
+            "run": run, "silence_id": made.silence_id, "matchers": msgspec.json.encode(made.matchers).decode(),
+            "starts_at": made.starts_at, "ends_at": made.ends_at, "by": by, "comment": comment,
+        })  # fmt: skip
+    return made
+
+
+def silences(engine: Engine, run: str) -> list[Silence]:
+    """The silences that are not over, those that end first first.
+
+    Raises:
+        DatabaseError: the database cannot be reached or refuses.
+    """
+    with _database(engine, "reading the silences") as connection:
+        now = connection.execute(_NOW, {"run": run}).scalar_one()
+        return [
+            Silence(row.silence_id, msgspec.convert(row.matchers, tuple[Matcher, ...]), row.starts_at, row.ends_at)
+            for row in connection.execute(_SILENCES, {"run": run, "at": now})
+        ]
+
+
+def end_silence(engine: Engine, run: str, silence_id: str) -> None:
+    """Ends a silence now.
+
+    Raises:
+        DataError: there is no such silence, or it is over. DatabaseError: the database cannot be reached or refuses.
+    """
+    with _database(engine, "ending a silence") as connection:
+        if not connection.execute(_END_SILENCE, {"run": run, "silence_id": silence_id}).one_or_none():
+            raise DataError(f"no silence {silence_id} is in force; list them with `crosswind alerts silences`")
+
+
+def scorecard(engine: Engine, run: str, days: int) -> list[Scored]:
+    """How each version of each rule has done in the last `days` of event time.
+
+    Raises:
+        DatabaseError: the database cannot be reached or refuses.
+    """
+    with _database(engine, "reading the scorecard") as connection:
+        now: datetime = connection.execute(_NOW, {"run": run}).scalar_one()
+        values = {"run": run, "since": now - timedelta(days=days)}
+        watched = connection.execute(_WATCHED, values).one()
+        months = max(float(watched.series or 0) * float(watched.hours or 0.0) / MONTH_HOURS, 1e-9)
+        return [
+            Scored(row.rule, row.rule_version, row.fired, row.useful, row.useless,
+                   row.useful / (row.useful + row.useless) if row.useful + row.useless else None,
+                   row.fired / months, row.useless / months, float(row.held), float(row.chance))
+            for row in connection.execute(_SCORECARD, values)
+        ]  # fmt: skip
+
+
+def _whole(connection: Connection, run: str, start: str) -> str:
+    """The one incident whose id begins so."""
+    found = list(connection.execute(_MATCHING, {"run": run, "start": start}).scalars()) if start else []
+    if len(found) != 1:
+        what = "several incidents begin" if found else "no incident begins"
+        raise DataError(f"{what} with {start!r}; the pages and `alerts` messages name the whole id")
+    return str(found[0])
+
+
+@contextmanager
+def _database(engine: Engine, what: str) -> Iterator[Connection]:
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", None) or type(error).__name__).splitlines()[0]
+        raise DatabaseError(f"{what} failed: {cause}") from error

@@ -1,0 +1,152 @@
+"""An agent's loop: takes chunks in while it works, prepares one batch ahead, settles and acks in order.
+
+    Faust's stream ──► Backlog (bounded) ──► prepare ──► (one batch) ──► settle ──► ack
+                        takes in always       blocking,    waits           publishes or stores,
+                                              in a thread                  one batch after the other
+
+Faust's own `noack_take` takes nothing in while a batch is handled, and its `take` acks even when the body failed.
+"""
+
+import asyncio
+import os
+import sys
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+import faust
+from faust.types import EventT, StreamT
+
+from crosswind.stream.adapters.kafka.chunks import records_of
+from crosswind.stream.domain.article import Origin
+from crosswind.stream.service.scoring import Message, moment
+
+STUCK = 70
+"""Exit status (EX_SOFTWARE) of a worker that met an error it can neither wait out nor dead-letter."""
+CHUNKS = 32
+"""Chunks that wait in a backlog at most; with `CHUNK_BYTES` this bounds the memory while the database is away."""
+
+Event = EventT[Any]
+T = TypeVar("T")
+
+
+class Backlog:
+    """Chunks that wait to be handled, bounded; `put` waits while it is full."""
+
+    def __init__(self, chunks: int, size: Callable[[Event], int], clock: Callable[[], float]) -> None:
+        self._limit, self._size, self._clock = chunks, size, clock
+        self._waiting: deque[tuple[float, int, Event]] = deque()
+        self._records = 0
+        self._changed = asyncio.Condition()
+
+    async def put(self, event: Event) -> None:
+        """Adds a chunk at the end."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self._waiting) < self._limit)
+            size = self._size(event)
+            self._waiting.append((self._clock(), size, event))
+            self._records += size
+            self._changed.notify_all()
+
+    async def take(self, most: int, linger: float) -> list[Event]:
+        """The next chunks, together at most `most` records unless the first alone has more.
+
+        Waits for a first chunk, and then for a full batch until `linger` seconds after that first one came.
+        """
+        async with self._changed:
+            await self._changed.wait_for(lambda: bool(self._waiting))
+            due = self._waiting[0][0] + linger
+            try:
+                async with asyncio.timeout(max(0.0, due - self._clock())):
+                    await self._changed.wait_for(lambda: self._records >= most or len(self._waiting) >= self._limit)
+            except TimeoutError:
+                pass
+            taken: list[Event] = []
+            left = most
+            while self._waiting and (not taken or self._waiting[0][1] <= left):
+                left -= self._waiting[0][1]
+                taken.append(self._pop())
+            self._changed.notify_all()
+            return taken
+
+    def _pop(self) -> Event:
+        _, size, event = self._waiting.popleft()
+        self._records -= size
+        return event
+
+
+@dataclass(frozen=True, slots=True)
+class Steps(Generic[T]):
+    """What an agent does with a batch.
+
+    Attributes:
+        prepare: blocking; runs in `executor`, one batch ahead of `settle`.
+        settle: makes the outcome durable; called for one batch after the other.
+        settled: called right before the batch is acked.
+        most, linger: records and seconds of a batch at most.
+    """
+
+    prepare: Callable[[list[Message]], T]
+    settle: Callable[[T], Awaitable[None]]
+    settled: Callable[[list[Message]], Awaitable[None]]
+    executor: Executor
+    most: int
+    linger: float
+
+
+async def drain(stream: StreamT[Any], steps: Steps[T]) -> None:
+    """Runs until cancelled or the stream ends. No exception leaves: Faust would ack the event and lose it."""
+    loop = asyncio.get_running_loop()
+    backlog = Backlog(CHUNKS, lambda event: len(records_of(event.message)), loop.time)
+    ready: asyncio.Queue[tuple[list[Event], list[Message], T]] = asyncio.Queue(1)
+
+    async def prepare() -> None:
+        while True:
+            events = await backlog.take(steps.most, steps.linger)
+            messages = messages_of(events)
+            await ready.put((events, messages, await loop.run_in_executor(steps.executor, steps.prepare, messages)))
+
+    async def settle() -> None:
+        while True:
+            events, messages, prepared = await ready.get()
+            await steps.settle(prepared)
+            await steps.settled(messages)
+            for event in events:
+                event.ack()
+
+    tasks = [asyncio.create_task(_or_end(part())) for part in (prepare, settle)]
+    try:
+        async for event in cast("faust.Stream[Any]", stream).noack().events():
+            await backlog.put(event)
+    finally:  # a shutdown: what is not acked comes again
+        for task in tasks:
+            task.cancel()
+
+
+async def _or_end(part: Awaitable[None]) -> None:
+    try:
+        await part
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        end_process(error)
+
+
+def end_process(error: BaseException) -> None:
+    """Ends the process before the batch is acked; a supervisor restarts it, and the batch is delivered again."""
+    sys.stderr.write("the worker met an error that it can neither wait out nor dead-letter; it ends itself:\n")
+    traceback.print_exception(error, limit=-8)
+    sys.stderr.flush()
+    os._exit(STUCK)
+
+
+def messages_of(events: Sequence[Event]) -> list[Message]:
+    """The records of chunks, in order."""
+    return [
+        Message(Origin(record.topic, record.partition, record.offset), moment(record.timestamp), record.key,
+                record.value)
+        for event in events for record in records_of(event.message)
+    ]  # fmt: skip

@@ -1,0 +1,112 @@
+"""What Faust is known to do, each with a worker that would lose articles or hang if we fell into it."""
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import Engine
+
+from crosswind.settings import Settings
+from crosswind.stream.adapters.kafka.embedded import free_port
+from crosswind.stream.adapters.kafka.topics import ensure_topics
+from tests.oracle import check, make_feed, send
+from tests.processes import count, start_worker, wait_for
+
+FEED = make_feed(600)
+RAISES = """
+def raising(method, seen=[]):
+    def wrapped(*arguments):
+        seen.append(1)
+        if len(seen) == 3:
+            raise ZeroDivisionError("an error that nobody thought of")
+        return method(*arguments)
+    return wrapped
+{what} = raising({what})
+"""
+FROZEN = """
+from crosswind.stream import pipeline
+async def put(self, event):
+    await asyncio.Event().wait()
+pipeline.Backlog.put = put
+"""
+
+
+def _log(folder: Path) -> str:
+    return (folder / "worker.log").read_text("utf-8")
+
+
+@pytest.mark.parametrize("what", ["OnnxScorer.score", "PostgresTrendStore.ingest"])
+def test_an_exception_in_an_agent_ends_the_worker_and_loses_nothing(
+    what: str, broker: str, database_url: str, engine: Engine, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """Faust acks the event of an agent that raised, and `take` acks in `finally`."""
+    ensure_topics(Settings(), broker)
+    sent = send(broker, Settings().raw_topic, FEED.rows)
+    worker = start_worker(broker, database_url, tiny_bundle, tmp_path, pause=0.3, before=RAISES.format(what=what))
+    assert worker.wait(60) == 70
+    assert "neither wait out nor dead-letter" in _log(tmp_path)
+    worker = start_worker(broker, database_url, tiny_bundle, tmp_path)
+    try:
+        wait_for(lambda: count(engine, "article") == FEED.articles, 60, "every article is stored")
+        wait_for(lambda: count(engine, "duplicate") == FEED.duplicates, 30, "every duplicate is named")
+    finally:
+        worker.terminate()
+        assert worker.wait(10) == 0
+    check(engine, broker, Settings().dead_topic, FEED, sent, tiny_bundle)
+
+
+def test_a_worker_that_is_up_but_consumes_nothing_ends_itself(
+    broker: str, database_url: str, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    ensure_topics(Settings(), broker)
+    for row in FEED.rows[:5]:  # one batch each: the embedded broker's ends are wrong by a batch
+        send(broker, Settings().raw_topic, [row])
+    port = free_port()
+    worker = start_worker(broker, database_url, tiny_bundle, tmp_path, before=FROZEN, worker_port=str(port),
+                          stuck_seconds="6")  # fmt: skip
+    answers: set[int] = set()
+
+    def ended() -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            answers.add(httpx.get(f"http://127.0.0.1:{port}/health/live", timeout=1).status_code)
+        return worker.poll() is not None
+
+    wait_for(ended, 60, "the worker ends itself")
+    assert worker.returncode == 70
+    assert "the worker is stuck" in _log(tmp_path)
+    assert 200 in answers, "it was live before"
+
+
+def test_a_worker_that_is_done_stays(broker: str, database_url: str, engine: Engine, tiny_bundle: Path,
+                                     tmp_path: Path) -> None:  # fmt: skip
+    """No lag, or a lag that only the embedded broker's wrong ends make up, must not look stuck."""
+    ensure_topics(Settings(), broker)
+    send(broker, Settings().raw_topic, FEED.rows)
+    port = free_port()
+    worker = start_worker(broker, database_url, tiny_bundle, tmp_path, worker_port=str(port), stuck_seconds="4")
+    wait_for(lambda: count(engine, "article") == FEED.articles, 60, "every article is stored")
+    time.sleep(8)  # twice as long as it takes to be stuck
+    answer = httpx.get(f"http://127.0.0.1:{port}/health/live", timeout=5)
+    assert (answer.status_code, worker.poll()) == (200, None), answer.text
+    assert answer.json() == {"live": True, "lag": 0}
+    worker.terminate()
+    assert worker.wait(10) == 0
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0, 2.0, 3.5, 5.0])
+def test_sigterm_while_it_starts(
+    seconds: float, broker: str, database_url: str, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    begun = tmp_path / "begun"
+    worker = start_worker(broker, database_url, tiny_bundle, tmp_path, before=(
+        f"import pathlib, crosswind.stream.worker as w\n"
+        f"signal.signal(signal.SIGTERM, w._leave); pathlib.Path({str(begun)!r}).touch()"
+    ))  # fmt: skip
+    wait_for(begun.exists, 60, "the worker begins")
+    time.sleep(seconds)  # the moment is what is tried here
+    os.kill(worker.pid, signal.SIGTERM)
+    assert worker.wait(10) == 0, _log(tmp_path)

@@ -1,0 +1,89 @@
+"""What people say to alerts, on a real Postgres: it reaches the engine, and the scorecard."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Engine
+
+from crosswind.errors import DataError
+from crosswind.stream.adapters.postgres import alert_orders
+from crosswind.stream.domain.silence import parse_matcher
+from tests.integration.alerts.world import END, ONSET, World, article_of, short_feed
+from tests.unit.alerts.feeds import START
+
+
+@pytest.fixture
+def world(engine: Engine) -> World:
+    world = World(engine)
+    world.ingest(short_feed())
+    return world
+
+
+def test_one_crisis_is_one_group(world: World) -> None:
+    fired = [alert for alert in world.tick_at(END) if alert.cause == "fired"]
+    assert {alert.entity for alert in fired} == {"*", "Acme"}
+    assert len({alert.group for alert in fired}) == 1
+    assert [alert.leads for alert in fired].count(True) == 1
+
+
+def test_the_first_to_acknowledge_has_it(world: World) -> None:
+    alert = world.tick_at(11)[0]
+    assert alert_orders.acknowledge(world.engine, "live", alert.incident_id[:10], "ann") == "ann"
+    assert alert_orders.acknowledge(world.engine, "live", alert.incident_id, "bob") == "ann"
+    with pytest.raises(DataError, match="no incident begins"):
+        alert_orders.acknowledge(world.engine, "live", "nonsense", "ann")
+
+
+def test_a_silence_marks_what_it_matches_until_it_ends(world: World) -> None:
+    world.tick_at(8)
+    made = alert_orders.silence(world.engine, "live", [parse_matcher("topic=credit")], timedelta(hours=9), "ann")
+    assert alert_orders.silences(world.engine, "live") == [made]
+    alerts = [alert for alert in world.tick_at(12) if alert.cause == "fired"]
+    assert {alert.topic: alert.silenced for alert in alerts} == {"credit": True, "*": False}
+    alert_orders.end_silence(world.engine, "live", made.silence_id)
+    assert alert_orders.silences(world.engine, "live") == []
+    with pytest.raises(DataError, match="no silence"):
+        alert_orders.end_silence(world.engine, "live", made.silence_id)
+
+
+def test_the_scorecard_counts_groups_and_verdicts(world: World) -> None:
+    fired = [alert for alert in world.tick_at(END) if alert.cause == "fired" and alert.leads]
+    card = next(one for one in alert_orders.scorecard(world.engine, "live", 90) if one.rule == "negative-surge")
+    assert (card.fired, card.useful, card.useless, card.precision) == (1, 0, 0, None)
+    assert card.per_series_month > 0
+    assert card.rule_version == fired[0].rule_version
+    alert_orders.acknowledge(world.engine, "live", fired[0].incident_id, "ann")
+    alert_orders.judge(world.engine, "live", fired[0].incident_id, "bob", useful=True)
+    assert alert_orders.scorecard(world.engine, "live", 90)[0].precision == 1.0
+    alert_orders.judge(world.engine, "live", fired[0].incident_id, "bob", useful=False)
+    card = alert_orders.scorecard(world.engine, "live", 90)[0]
+    assert (card.useful, card.useless, card.precision) == (0, 1, 0.0)
+
+
+def test_a_late_article_in_a_closed_bucket_is_seen(world: World) -> None:
+    calm = [item for item in short_feed() if item.mention.topic != "credit" or item.mention.minute.hour < ONSET]
+    crisis = [item for item in short_feed() if item not in calm]
+    late = World(world.engine, "late")
+    late.ingest(calm)
+    assert [alert for alert in late.tick_at(12) if alert.topic == "credit"] == []
+    late.ingest(crisis)
+    found = [alert for alert in late.tick_at(12.05) if alert.topic == "credit"]
+    assert [alert.cause for alert in found][:2] == ["opened", "fired"]
+    assert found[0].at >= START + timedelta(hours=11.9)
+
+
+def test_a_late_article_corrects_a_firing_alert_but_never_unsays_it(world: World) -> None:
+    fired = next(alert for alert in world.tick_at(10) if alert.cause == "fired" and alert.topic == "credit")
+    good = next(item for item in short_feed() if item.mention.topic == "credit" and not item.negative)
+    extra = [
+        replace(good, mention=replace(good.mention, article_id=f"{10**8 + n:032x}", title_key=f"late-{n}",
+                                      minute=fired.at - timedelta(minutes=n % 9)))
+        for n in range(200)
+    ]  # fmt: skip
+    assert article_of(extra[0]).score.topic == "credit"
+    world.ingest(extra)
+    found = [alert for alert in world.tick_at(10.02) if alert.incident_id == fired.incident_id]
+    assert [alert.cause for alert in found] == ["corrected"]
+    assert found[0].negative_share < fired.negative_share or found[0].observed != fired.observed
+    assert found[0].state == "firing"

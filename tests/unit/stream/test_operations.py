@@ -1,0 +1,75 @@
+"""What operators are given names only what exists: dashboard, alert rules, documentation, compose file."""
+
+import json
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+from prometheus_client import generate_latest
+
+from crosswind.settings import Settings
+from crosswind.stream.adapters.metrics import Metrics
+
+ROOT = Path(__file__).parents[3]
+BOARD, RULES = ROOT / "ops" / "grafana" / "crosswind.json", ROOT / "ops" / "prometheus" / "alerts.yaml"
+DOCS = ROOT / "docs" / "operations.md"
+NAME = re.compile(r"\bcrosswind_[a-z_]+")
+
+
+def _exported() -> set[str]:
+    """Names of all series that a worker exports."""
+    families = re.findall(r"^# TYPE (\S+) (\S+)$", generate_latest(Metrics().registry).decode(), re.MULTILINE)
+    names = {name for name, kind in families if not name.endswith("_created")}
+    return names | {f"{name}_{part}" for name, kind in families if kind == "histogram"
+                    for part in ("bucket", "sum", "count")}  # fmt: skip
+
+
+def _labels() -> dict[str, set[str]]:
+    metrics = [one for one in vars(Metrics()).values() if hasattr(one, "_labelnames")]
+    return {one._name: set(one._labelnames) for one in metrics}
+
+
+@pytest.mark.parametrize("path", [BOARD, RULES, DOCS], ids=lambda path: path.name)
+def test_every_metric_that_is_named_exists(path: Path) -> None:
+    named = set(NAME.findall(path.read_text("utf-8")))
+    assert named
+    assert named <= _exported(), named - _exported()
+
+
+def test_every_metric_is_documented() -> None:
+    documented = set(NAME.findall(DOCS.read_text("utf-8")))
+    missing = {name for name in _exported() if not name.endswith(("_bucket", "_sum", "_count"))} - documented
+    assert not missing
+
+
+def test_queries_group_by_labels_that_exist() -> None:
+    for panel in json.loads(BOARD.read_text("utf-8"))["panels"]:
+        for target in panel["targets"]:
+            grouped = re.findall(r"by \(([a-z, ]+)\) \((?:\w+\()*(crosswind_\w+)", target["expr"])
+            for labels, name in grouped:
+                base = re.sub(r"_(total|bucket|sum|count)$", "", name)
+                assert set(labels.split(", ")) <= _labels()[base] | {"le"}, (panel["title"], name)
+
+
+def test_panels_do_not_overlap_and_have_ids_of_their_own() -> None:
+    panels = json.loads(BOARD.read_text("utf-8"))["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert len({(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}) == len(panels)
+
+
+def test_every_alert_says_what_to_do() -> None:
+    rules = msgspec.yaml.decode(RULES.read_bytes())["groups"][0]["rules"]
+    text = DOCS.read_text("utf-8")
+    assert [rule["alert"] for rule in rules if f"`{rule['alert']}`" not in text] == []
+
+
+def test_compose_mounts_files_that_exist() -> None:
+    services = msgspec.yaml.decode((ROOT / "docker-compose.yml").read_bytes())["services"]
+    mounted = [mount.split(":")[0] for name in ("prometheus", "grafana") for mount in services[name]["volumes"]]
+    assert all((ROOT / path).exists() for path in mounted if path.startswith("./")), mounted
+
+
+def test_settings_that_are_named_exist() -> None:
+    named = set(re.findall(r"CROSSWIND_([A-Z_]+)\b", DOCS.read_text("utf-8")))
+    assert {name.lower() for name in named} <= set(Settings.model_fields)

@@ -1,0 +1,142 @@
+"""The agent's loop: bounded intake, batches that do not wait longer than they must, one settled after the other."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from crosswind.stream.pipeline import STUCK, Backlog, Steps, drain
+
+
+def event(first: int, records: int = 1) -> Any:
+    """A chunk with the given offsets, which notes its ack."""
+    found = [SimpleNamespace(topic="news.raw", partition=0, offset=first + n, timestamp=0, key=None, value=b"")
+             for n in range(records)]  # fmt: skip
+    made = SimpleNamespace(message=SimpleNamespace(records=found), acked=False, first=first)
+    made.ack = lambda: setattr(made, "acked", True)
+    return made
+
+
+def size(one: Any) -> int:
+    return len(one.message.records)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def _sizes() -> None:
+    backlog, clock = Backlog(10, size, Clock()), Clock()
+    for first, records in ((0, 3), (3, 3), (6, 9), (15, 1)):
+        await backlog.put(event(first, records))
+    clock.now = 1.0
+    taken = [[one.first for one in await backlog.take(7, 0.0)] for _ in range(3)]
+    assert taken == [[0, 3], [6], [15]], "at most seven records, unless one chunk alone has more"
+
+
+async def _full() -> None:
+    backlog = Backlog(2, size, Clock())
+    await backlog.put(event(0))
+    await backlog.put(event(1))
+    third = asyncio.create_task(backlog.put(event(2)))
+    await asyncio.sleep(0)
+    assert not third.done()
+    assert [one.first for one in await backlog.take(9, 10.0)] == [0, 1], "a full backlog does not linger"
+    await third
+
+
+def test_batch_sizes() -> None:
+    asyncio.run(_sizes())
+
+
+def test_a_full_backlog_holds_the_reader_and_is_handed_out_at_once() -> None:
+    asyncio.run(_full())
+
+
+class Stream:
+    """Stands in for Faust's stream: hands out events, then waits for ever."""
+
+    def __init__(self, events: list[Any]) -> None:
+        self._events = events
+
+    def noack(self) -> "Stream":
+        return self
+
+    async def events(self) -> AsyncIterator[Any]:
+        for one in self._events:
+            yield one
+        await asyncio.Event().wait()
+
+
+def _steps(prepare: Any, settle: Any, most: int = 1) -> Steps[Any]:
+    async def settled(messages: Any) -> None:
+        return None
+
+    return Steps(prepare, settle, settled, ThreadPoolExecutor(1), most, 0.0)
+
+
+def test_the_next_batch_is_prepared_while_one_is_settled_and_acks_keep_the_order() -> None:
+    events, log = [event(n) for n in range(4)], []
+
+    async def run() -> None:
+        gate, prepared = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def prepare(messages: Any) -> int:
+            if messages[0].origin.offset == 1:
+                loop.call_soon_threadsafe(prepared.set)
+            return int(messages[0].origin.offset)
+
+        async def settle(offset: int) -> None:
+            if offset == 0:
+                await gate.wait()
+            log.append((offset, [one.acked for one in events]))
+
+        task = asyncio.create_task(drain(Stream(events), _steps(prepare, settle)))  # type: ignore[arg-type]
+        async with asyncio.timeout(10):
+            await prepared.wait()  # batch 1 is prepared although batch 0 is not settled
+            assert not any(one.acked for one in events)
+            gate.set()
+            while not events[-1].acked:
+                await asyncio.sleep(0)
+        task.cancel()
+
+    asyncio.run(run())
+    assert log == [(n, [one < n for one in range(4)]) for n in range(4)], "settled in order, acked before the next"
+
+
+@pytest.mark.parametrize("where", ["prepare", "settle"])
+def test_an_error_ends_the_process_before_anything_is_acked(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    events, left = [event(0), event(1)], []
+
+    def leave(status: int) -> None:
+        left.append(status)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(os, "_exit", leave)
+
+    async def run() -> None:
+        def prepare(messages: Any) -> Any:
+            if where == "prepare":
+                raise ZeroDivisionError
+            return messages
+
+        async def settle(messages: Any) -> None:
+            raise ZeroDivisionError
+
+        task = asyncio.create_task(drain(Stream(events), _steps(prepare, settle)))  # type: ignore[arg-type]
+        async with asyncio.timeout(10):
+            while not left:
+                await asyncio.sleep(0)
+        task.cancel()
+
+    asyncio.run(run())
+    assert left == [STUCK]
+    assert not any(one.acked for one in events)
