@@ -57,8 +57,8 @@ class Settings(BaseSettings):
     rules: Path | None = Field(None, description="a rule file, read again when it changes; unset: the shipped rules")
     watchlist: Path | None = Field(None, description="a watchlist file: entities with aliases; unset: none")
 
-    secret_key: SecretStr | None = Field(
-        None, description="Fernet keys, newest first, comma between; seal subscribers' secrets; unset: DATA_DIR/secret.key"
+    seal_key: SecretStr | None = Field(
+        None, description="Fernet keys, newest first, by commas; seal subscribers' secrets; unset: DATA_DIR/secret.key"
     )
     notify_private: bool = Field(False, description="messages may go to private addresses, and by plain http")
     public_url: str = Field("http://127.0.0.1:8050", description="the dashboard's address in links of messages")

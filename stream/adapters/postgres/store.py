@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from crosswind.errors import DatabaseError
+from crosswind.stream.adapters.postgres.stories import keep_meanings
 from crosswind.stream.domain.article import Origin, ScoredArticle
 from crosswind.stream.domain.bucket import fold, minute_of
 from crosswind.stream.domain.ingest import Delivery, Ingested
@@ -76,8 +77,10 @@ _MOVE_WATERMARK = text("""
 class PostgresTrendStore:
     """Implements `TrendStore` on a SQLAlchemy engine (psycopg 3)."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, meanings: bool = False) -> None:
+        """`meanings`: what articles mean is kept too, for stories; only where `stories.available`."""
         self._engine = engine
+        self._meanings = meanings
 
     def ingest(self, run: str, deliveries: Sequence[Delivery]) -> Ingested:
         """See `TrendStore.ingest`."""
@@ -85,7 +88,7 @@ class PostgresTrendStore:
             return Ingested(0, 0, 0, None)
         try:
             with self._engine.begin() as connection:
-                return _ingest(connection, run, deliveries)
+                return _ingest(connection, run, deliveries, self._meanings)
         except SQLAlchemyError as error:
             raise DatabaseError(f"storing {len(deliveries)} articles failed: {_cause(error)}") from error
 
@@ -94,7 +97,7 @@ class PostgresTrendStore:
         self._engine.dispose()
 
 
-def _ingest(connection: Connection, run: str, deliveries: Sequence[Delivery]) -> Ingested:
+def _ingest(connection: Connection, run: str, deliveries: Sequence[Delivery], meanings: bool) -> Ingested:
     first: dict[str, ScoredArticle] = {}
     for delivery in deliveries:
         first.setdefault(delivery.scored.article.article_id, delivery.scored)
@@ -102,6 +105,8 @@ def _ingest(connection: Connection, run: str, deliveries: Sequence[Delivery]) ->
     new_ids = set(connection.execute(_INSERT_ARTICLES, {"run": run, **_article_columns(rows)}).scalars())
     new = [scored for scored in rows if scored.article.article_id in new_ids]
     _move_buckets(connection, run, new)
+    if meanings:
+        keep_meanings(connection, run, new)
     duplicates, redelivered = _sort_out_the_rest(connection, run, deliveries, new_ids)
     _note_duplicates(connection, run, duplicates)
     _move_watermarks(connection, run, deliveries)

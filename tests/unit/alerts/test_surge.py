@@ -27,15 +27,18 @@ def _fired(feed: Feed) -> list[tuple[Series, timedelta]]:
     ]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_three_crises_fire_and_nothing_else(seed: int) -> None:
-    feed = sample_like(seed)
-    fired = _fired(feed)
-    for crisis in feed.crises:
-        delays = [START + at - crisis.onset for series, at in fired if series == Series(crisis.topic)]
-        assert len(delays) == 1
-        assert timedelta(0) < delays[0] < timedelta(minutes=60)
-    assert {series.topic for series, _ in fired} - {"*"} == {crisis.topic for crisis in feed.crises}
+def test_every_crisis_fires_within_the_hour_and_hardly_anything_else() -> None:
+    strangers = 0
+    for seed in range(4):
+        feed = sample_like(seed)
+        fired = _fired(feed)
+        for crisis in feed.crises:
+            delays = [START + at - crisis.onset for series, at in fired if series == Series(crisis.topic)]
+            assert len(delays) == 1
+            assert timedelta(0) < delays[0] < timedelta(minutes=60)
+        strangers += len({series.topic for series, _ in fired} - {"*"} - {crisis.topic for crisis in feed.crises})
+    # The budget allows some: 0.05 a series and month are 0.2 on eight days of fifteen topics.
+    assert strangers <= 1
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,0 +1,137 @@
+"""Accounts, logins and the audit log of the dashboard, on Postgres."""
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import IntEnum
+from typing import Any, Final
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy import Engine, delete, func, insert, select, update
+
+from crosswind.errors import DataError
+from crosswind.stream.adapters.postgres.account_tables import AccountRow, AuditRow, SessionRow
+from crosswind.stream.adapters.postgres.deployments import database
+
+LASTS: Final = timedelta(hours=12)
+"""A login ends after this long, used or not."""
+
+SHORTEST: Final = 12
+"""Characters of a password at least (NIST SP 800-63B asks for 8 and counsels longer ones)."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_hasher = PasswordHasher()
+_NOBODY = _hasher.hash("nobody has this password")
+"""Checked when there is no such account, so that the time of the answer does not tell."""
+
+
+class Role(IntEnum):
+    """What somebody may do; each may do what the ones before it may."""
+
+    VIEWER = 1
+    ANALYST = 2
+    ADMIN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who is asking."""
+
+    name: str
+    role: Role
+
+
+LOCAL: Final = Account("local", Role.ADMIN)
+"""Whoever sits at the machine, where no login is configured and nobody else can connect."""
+
+
+class Accounts:
+    """Every method blocks, and raises DatabaseError when the database cannot be reached or refuses."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add(self, name: str, password: str, role: Role) -> None:
+        """Adds an account, or gives an existing one this password and role and ends its logins.
+
+        Raises:
+            DataError: the name or the password will not do.
+        """
+        if not _NAME.fullmatch(name):
+            raise DataError(f"{name!r} is no name for an account: letters, digits and . _ @ -, 64 at most")
+        if len(password) < SHORTEST:
+            raise DataError(f"the password has {len(password)} characters; take {SHORTEST} at least")
+        values = {"role": role.name.lower(), "password": _hasher.hash(password)}
+        with database("adding an account"), self._engine.begin() as connection:
+            connection.execute(delete(SessionRow).where(SessionRow.name == name))
+            changed = connection.execute(update(AccountRow).where(AccountRow.name == name).values(values))
+            if not changed.rowcount:
+                connection.execute(insert(AccountRow), {"name": name, **values})
+
+    def remove(self, name: str) -> None:
+        """Removes an account and ends its logins.
+
+        Raises:
+            DataError: there is no such account.
+        """
+        with database("removing an account"), self._engine.begin() as connection:
+            if not connection.execute(delete(AccountRow).where(AccountRow.name == name)).rowcount:
+                raise DataError(f"there is no account {name!r}; list them with `crosswind users list`")
+
+    def all(self) -> list[Account]:
+        """Every account, by name."""
+        with database("reading the accounts"), self._engine.connect() as connection:
+            rows = connection.execute(select(AccountRow.name, AccountRow.role).order_by(AccountRow.name))
+            return [Account(row.name, Role[row.role.upper()]) for row in rows]
+
+    def log_in(self, name: str, password: str) -> str | None:
+        """The token of a new login; None when name and password do not fit."""
+        with database("logging in"), self._engine.begin() as connection:
+            stored = connection.execute(select(AccountRow.password).where(AccountRow.name == name)).scalar()
+            if not _fits(stored or _NOBODY, password) or stored is None:
+                return None
+            token = secrets.token_urlsafe(32)
+            connection.execute(delete(SessionRow).where(SessionRow.expires_at < func.clock_timestamp()))
+            expires = func.clock_timestamp() + LASTS
+            connection.execute(insert(SessionRow).values(token=_digest(token), name=name, expires_at=expires))
+        return token
+
+    def log_out(self, token: str) -> None:
+        """Ends a login."""
+        with database("logging out"), self._engine.begin() as connection:
+            connection.execute(delete(SessionRow).where(SessionRow.token == _digest(token)))
+
+    def of(self, token: str) -> Account | None:
+        """Who has this token; None when the login is over."""
+        query = select(AccountRow.name, AccountRow.role).join(SessionRow, SessionRow.name == AccountRow.name)
+        query = query.where(SessionRow.token == _digest(token), SessionRow.expires_at > func.clock_timestamp())
+        with database("reading a login"), self._engine.connect() as connection:
+            row = connection.execute(query).one_or_none()
+        return None if row is None else Account(row.name, Role[row.role.upper()])
+
+    def note(self, actor: str, action: str, subject: str, address: str, **detail: Any) -> None:
+        """Writes into the audit log."""
+        values = {"actor": actor, "action": action, "subject": subject, "address": address, "detail": detail}
+        with database("writing the audit log"), self._engine.begin() as connection:
+            connection.execute(insert(AuditRow), values)
+
+    def noted(self, limit: int = 100) -> list[dict[str, Any]]:
+        """The audit log, newest first: at, actor, action, subject, detail, address."""
+        names = ("at", "actor", "action", "subject", "detail", "address")
+        query = select(*(getattr(AuditRow, name) for name in names)).order_by(AuditRow.audit_id.desc()).limit(limit)
+        with database("reading the audit log"), self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _fits(stored: str, password: str) -> bool:
+    try:
+        return _hasher.verify(stored, password)
+    except (VerificationError, InvalidHashError):
+        return False

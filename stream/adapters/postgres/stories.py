@@ -1,0 +1,243 @@
+"""Stories on Postgres: the engine's transaction, meanings kept with articles, counts and cards for readers."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Engine, text
+
+from crosswind.stream.adapters.postgres.alerts import PostgresAlertUnit
+from crosswind.stream.adapters.postgres.deployments import database
+from crosswind.stream.domain.article import PPM, ScoredArticle
+from crosswind.stream.domain.stories.clusters import Assignment, Merge, Novelty, Telling
+from crosswind.stream.domain.stories.decision import Reason
+from crosswind.stream.domain.stories.meaning import pack
+from crosswind.stream.service.stories import StoryUnit
+
+ASSIGN = 0x63777374
+"""Class of advisory locks, one per run: who gives articles their stories."""
+
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:kind, hashtext(:run))")
+
+_AVAILABLE = text("SELECT to_regclass('article_meaning') IS NOT NULL")
+
+_KEEP = text("""
+    INSERT INTO article_meaning (run, article_id, meaning)
+    SELECT :run, article_id, CAST(meaning AS vector)
+    FROM unnest(CAST(:article_id AS text[]), CAST(:meaning AS text[])) AS input(article_id, meaning)
+    ON CONFLICT (run, article_id) DO NOTHING
+""")
+
+_ASSIGNED = text("SELECT coalesce(max(seq), 0) AS given, max(at) AS newest FROM story_member WHERE run = :run")
+
+_TELLING = """
+    SELECT a.article_id, a.published_at, a.source, a.lang, a.title, a.title_key, a.entities, a.model,
+           CAST(v.meaning AS real[]) AS meaning
+"""
+
+_WAITING = text(f"""
+    {_TELLING} FROM article a LEFT JOIN article_meaning v USING (run, article_id)
+    WHERE a.run = :run AND a.published_at < :until
+      AND a.published_at >= coalesce(CAST(:since AS timestamptz), '-infinity')
+      AND NOT EXISTS (SELECT FROM story_member m WHERE m.run = a.run AND m.article_id = a.article_id)
+    ORDER BY a.published_at, a.article_id LIMIT :limit
+""")
+
+_REMEMBERED = text(f"""
+    {_TELLING}, m.story_id, m.novelty, m.reason, m.similarity_ppm
+    FROM story_member m JOIN article a USING (run, article_id) LEFT JOIN article_meaning v USING (run, article_id)
+    WHERE m.run = :run AND m.at >= :since ORDER BY m.seq
+""")
+
+_JOIN = text("""
+    INSERT INTO story_member (run, article_id, story_id, joined, at, seq, novelty, reason, similarity_ppm)
+    SELECT :run, article_id, story_id, story_id, at, seq, novelty, reason, similarity_ppm
+    FROM unnest(CAST(:article_id AS text[]), CAST(:story_id AS text[]), CAST(:at AS timestamptz[]),
+                CAST(:seq AS bigint[]), CAST(:novelty AS text[]), CAST(:reason AS text[]),
+                CAST(:similarity_ppm AS int[]))
+         AS input(article_id, story_id, at, seq, novelty, reason, similarity_ppm)
+    ON CONFLICT (run, article_id) DO NOTHING
+""")
+
+# Summed up anew from the members, so that it is right whatever happened before.
+_SUM_UP = text("""
+    INSERT INTO story (run, story_id, title, first_source, first_lang, first_at, last_at, articles, sources, langs)
+    SELECT :run, m.story_id, (array_agg(a.title ORDER BY a.published_at, a.article_id))[1],
+           (array_agg(a.source ORDER BY a.published_at, a.article_id))[1],
+           (array_agg(a.lang ORDER BY a.published_at, a.article_id))[1],
+           min(a.published_at), max(a.published_at), count(*),
+           array_agg(DISTINCT a.source), array_agg(DISTINCT a.lang)
+    FROM story_member m JOIN article a USING (run, article_id)
+    WHERE m.run = :run AND m.story_id = ANY(:stories) GROUP BY m.story_id
+    ON CONFLICT (run, story_id) DO UPDATE
+    SET title = excluded.title, first_source = excluded.first_source, first_lang = excluded.first_lang,
+        first_at = excluded.first_at, last_at = excluded.last_at, articles = excluded.articles,
+        sources = excluded.sources, langs = excluded.langs
+""")
+
+_MOVE_MEMBERS = text("UPDATE story_member SET story_id = :older WHERE run = :run AND story_id = :younger")
+
+_MERGE = text("""
+    UPDATE story SET merged_into = :older WHERE run = :run AND (story_id = :younger OR merged_into = :younger)
+""")
+
+# `cell` is a stretch of :step from :first on; a story counts in each cell that it is told in.
+_COUNTS = text("""
+    SELECT date_bin(CAST(:step AS interval), m.at, :first) AS cell, count(*) AS articles,
+           count(DISTINCT m.story_id) AS stories, count(*) FILTER (WHERE m.novelty = 'first') AS first,
+           count(*) FILTER (WHERE m.novelty = 'fresh') AS fresh,
+           count(*) FILTER (WHERE m.novelty = 'repeated') AS repeated,
+           count(DISTINCT m.story_id) FILTER (WHERE a.sentiment = 'negative') AS negative_stories
+    FROM story_member m JOIN article a USING (run, article_id)
+    WHERE m.run = :run AND m.at >= :first AND m.at < :end AND (:topic = '*' OR a.topic = :topic)
+      AND (:lang = '*' OR a.lang = :lang) AND (:entity = '*' OR :entity = ANY(a.entities))
+    GROUP BY cell ORDER BY cell
+""")
+
+_CARDS = text("""
+    SELECT story_id, title, first_source, first_lang, first_at, last_at, articles, sources, langs FROM story
+    WHERE run = :run AND merged_into IS NULL AND last_at >= :since
+    ORDER BY articles DESC, first_at, story_id LIMIT :limit
+""")
+
+_TOLD = text("""
+    SELECT a.article_id, a.published_at, a.source, a.lang, a.title, m.novelty, m.reason, m.similarity_ppm, m.joined
+    FROM story_member m JOIN article a USING (run, article_id)
+    WHERE m.run = :run AND m.story_id = :story_id ORDER BY a.published_at, a.article_id LIMIT :limit
+""")
+
+
+def available(engine: Engine) -> bool:
+    """Whether this database can keep meanings: it has had pgvector when it was migrated."""
+    with database("looking for pgvector"), engine.connect() as connection:
+        return bool(connection.execute(_AVAILABLE).scalar_one())
+
+
+def keep_meanings(connection: Connection, run: str, new: Iterable[ScoredArticle]) -> None:
+    """Stores what new articles mean, in the transaction that stores them; only where `available`."""
+    rows = [scored for scored in new if scored.score.meaning]
+    if rows:
+        ids = [scored.article.article_id for scored in rows]
+        connection.execute(_KEEP, {"run": run, "article_id": ids, "meaning": [_vector(s.score.meaning) for s in rows]})
+
+
+class PostgresStoryStore:
+    """Implements `StoryStore`. Two workers are safe: the run's advisory lock lets one of them work."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def begin(self, run: str) -> Iterator[StoryUnit | None]:
+        """See `StoryStore.begin`."""
+        with database(f"telling the stories of run {run}"), self._engine.begin() as connection:
+            held = connection.execute(_TRY_LOCK, {"kind": ASSIGN, "run": run}).scalar_one()
+            yield PostgresStoryUnit(connection, run) if held else None
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresStoryUnit:
+    """Implements `StoryUnit` on an open transaction."""
+
+    connection: Connection
+    run: str
+
+    def watermark(self, idle_seconds: float) -> datetime | None:
+        """See `StoryUnit.watermark`."""
+        return PostgresAlertUnit(self.connection, self.run).watermark(idle_seconds)
+
+    def assigned(self) -> tuple[int, datetime | None]:
+        """See `StoryUnit.assigned`."""
+        row = self.connection.execute(_ASSIGNED, {"run": self.run}).one()
+        return int(row.given), row.newest
+
+    def waiting(self, since: datetime | None, until: datetime, limit: int) -> list[Telling]:
+        """See `StoryUnit.waiting`."""
+        values = {"run": self.run, "since": since, "until": until, "limit": limit}
+        return [_telling(row) for row in self.connection.execute(_WAITING, values)]
+
+    def remembered(self, since: datetime) -> list[tuple[Telling, Assignment]]:
+        """See `StoryUnit.remembered`."""
+        rows = self.connection.execute(_REMEMBERED, {"run": self.run, "since": since})
+        return [(_telling(row), _assignment(row)) for row in rows]
+
+    def save(self, run_from: int, given: Sequence[tuple[Telling, Assignment]]) -> None:
+        """See `StoryUnit.save`."""
+        assignments = [assignment for _, assignment in given]
+        columns: dict[str, list[object]] = {
+            "article_id": [a.article_id for a in assignments],
+            "story_id": [a.story_id for a in assignments],
+            "at": [telling.at for telling, _ in given],
+            "seq": [run_from + place for place in range(1, len(given) + 1)],
+            "novelty": [a.novelty.value for a in assignments],
+            "reason": [a.reason.value for a in assignments],
+            "similarity_ppm": [round(a.similarity * PPM) for a in assignments],
+        }
+        self.connection.execute(_JOIN, {"run": self.run, **columns})
+        self._sum_up({a.story_id for a in assignments})
+        merges = [merge for a in assignments for merge in a.merges]
+        for merge in merges:
+            self._merge(merge)
+        self._sum_up({merge.older for merge in merges})
+
+    def _sum_up(self, stories: set[str]) -> None:
+        if stories:
+            self.connection.execute(_SUM_UP, {"run": self.run, "stories": sorted(stories)})
+
+    def _merge(self, merge: Merge) -> None:
+        values = {"run": self.run, "older": merge.older, "younger": merge.younger}
+        self.connection.execute(_MOVE_MEMBERS, values)
+        self.connection.execute(_MERGE, values)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A series of a run over a time, in cells of `step`; `*` is all."""
+
+    run: str
+    first: datetime
+    end: datetime
+    step: timedelta
+    topic: str = "*"
+    lang: str = "*"
+    entity: str = "*"
+
+
+def counts(engine: Engine, selection: Selection) -> list[dict[str, Any]]:
+    """Articles, distinct stories and novelty per cell, ascending; cells without articles are left out."""
+    values = {name: getattr(selection, name) for name in Selection.__slots__}
+    with database("counting stories"), engine.connect() as connection:
+        return [dict(row) for row in connection.execute(_COUNTS, values).mappings()]
+
+
+def cards(engine: Engine, run: str, since: datetime, limit: int) -> list[dict[str, Any]]:
+    """The stories told since then, the most told first: title, first source, spread over sources and languages."""
+    with database("reading stories"), engine.connect() as connection:
+        values = {"run": run, "since": since, "limit": limit}
+        return [dict(row) for row in connection.execute(_CARDS, values).mappings()]
+
+
+def told(engine: Engine, run: str, story_id: str, limit: int = 200) -> list[dict[str, Any]]:
+    """The articles of a story, by event time, with why each is in it."""
+    with database("reading a story"), engine.connect() as connection:
+        values = {"run": run, "story_id": story_id, "limit": limit}
+        return [dict(row) for row in connection.execute(_TOLD, values).mappings()]
+
+
+def _telling(row: Any) -> Telling:
+    meaning = pack(np.asarray(row.meaning, np.float32)) if row.meaning is not None else b""
+    return Telling(row.article_id, row.published_at, row.source, row.lang, row.title, row.title_key,
+                   tuple(row.entities), meaning, row.model)  # fmt: skip
+
+
+def _assignment(row: Any) -> Assignment:
+    similarity = row.similarity_ppm / PPM
+    return Assignment(row.article_id, row.story_id, Novelty(row.novelty), Reason(row.reason), similarity)
+
+
+def _vector(packed: bytes) -> str:
+    """pgvector's way of writing a vector."""
+    return str(np.frombuffer(packed, np.int8).tolist())

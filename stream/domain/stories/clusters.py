@@ -1,0 +1,289 @@
+"""Stories as they grow: articles in, each by event time and id, a story for each out.
+
+Use, in process:
+
+    stories = Stories(ExactIndex)                       # or `StoryIndex` of `crosswind.stream.adapters.story_index`
+    for article in sorted(articles, key=lambda a: a.order):
+        assignment = stories.assign(article)            # story id, novelty, reason, merges
+
+The same articles in the same order give the same stories, however they are cut into batches; an article that was
+assigned before gets the same answer and changes nothing. A story is named after its first article. Memory is bounded:
+a story nobody told for `window` is forgotten, and so is the quietest one beyond `most`.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from crosswind.stream.domain.stories.decision import Criteria, Match, Reason, Told, choose, compare
+from crosswind.stream.domain.stories.facts import facts_of
+from crosswind.stream.domain.stories.meaning import Vector, cosine, middle, unpack
+from crosswind.stream.domain.stories.signature import bands
+
+NEIGHBOURS = 8
+TELLINGS = 8
+"""Headlines of a story that an article is compared with; later ones add to its counts only."""
+
+
+class Novelty(StrEnum):
+    """What an article adds: a story's first telling, another telling of it, or one already told."""
+
+    FIRST = "first"
+    FRESH = "fresh"
+    REPEATED = "repeated"
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """What stories need to know of an article.
+
+    Attributes:
+        meaning: see `meaning.pack`; empty where the model gives none, and then only copies are found.
+        model: the bundle that gave it: meanings of two bundles are never compared.
+    """
+
+    article_id: str
+    at: datetime
+    source: str
+    lang: str
+    title: str
+    title_key: str
+    tags: tuple[str, ...] = ()
+    meaning: bytes = b""
+    model: str = ""
+
+    @property
+    def order(self) -> tuple[datetime, str]:
+        """Where it stands among all: event time, then id."""
+        return self.at, self.article_id
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Two stories turned out to be one; the younger is kept, as a part of the older."""
+
+    younger: str
+    older: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where an article belongs.
+
+    Attributes:
+        similarity: cosine with the story when it joined; 1 for its first article.
+        merges: stories that became one with this article.
+    """
+
+    article_id: str
+    story_id: str
+    novelty: Novelty
+    reason: Reason
+    similarity: float
+    merges: tuple[Merge, ...] = ()
+
+
+class Index(Protocol):
+    """Finds the nearest of many vectors of one width."""
+
+    def put(self, key: int, vector: Vector) -> None:
+        """Adds a vector of length 1, or replaces it."""
+        ...
+
+    def remove(self, key: int) -> None:
+        """Forgets one that is there."""
+        ...
+
+    def nearest(self, vector: Vector, count: int) -> list[tuple[int, float]]:
+        """Up to `count` keys with their cosine, the nearest first, ties by key."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Story:
+    """One event; `tellings` are its first headlines, one per text."""
+
+    story_id: str
+    number: int
+    first_at: datetime
+    last_at: datetime
+    tellings: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    meanings: tuple[bytes, ...] = ()
+    model: str = ""
+    keys: tuple[str, ...] = ()
+    members: list[str] = field(default_factory=list)
+    bands: tuple[int, ...] = ()
+
+    @property
+    def centre(self) -> bytes:
+        """The mean of its meanings."""
+        return middle(self.meanings) if len(self.meanings) > 1 else b"".join(self.meanings)
+
+    def told(self) -> list[Told]:
+        """Its headlines as they are compared."""
+        return [Told(facts_of(title), frozenset(tags)) for title, tags in self.tellings]
+
+
+class Stories:
+    """The stories of one run; see the module's docstring.
+
+    Args:
+        index: makes an index for vectors of a width; one is made for each bundle.
+        window: event time after which a story that nobody tells is over.
+        most: stories kept at most.
+    """
+
+    def __init__(
+        self,
+        index: Callable[[int], Index],
+        criteria: Criteria = Criteria(),  # noqa: B008 - frozen
+        window: timedelta = timedelta(days=3),
+        most: int = 1_000_000,
+    ) -> None:
+        self._make, self._criteria, self._window, self._most = index, criteria, window, most
+        self._stories: OrderedDict[str, Story] = OrderedDict()
+        self._numbers: dict[int, str] = {}
+        self._indexes: dict[tuple[str, int], Index] = {}
+        self._texts: dict[str, str] = {}
+        self._bands: dict[int, str] = {}
+        self._members: dict[str, Assignment] = {}
+        self._next = 0
+        self._now: datetime | None = None
+
+    def __len__(self) -> int:
+        return len(self._stories)
+
+    def assign(self, telling: Telling) -> Assignment:
+        """The article's story; found, or begun with it."""
+        if telling.article_id in self._members:
+            return self._members[telling.article_id]
+        self._forget(telling.at)
+        matches = self._matches(telling)
+        match, reason = choose(matches, self._criteria)
+        if match is None:
+            return self._begin(telling)
+        merges = self._merge(telling, match, matches)
+        story = self._stories[merges[0].older if merges else match.story_id]
+        repeated = reason is Reason.SAME_TEXT
+        return self._join(telling, story, Novelty.REPEATED if repeated else Novelty.FRESH, reason, match.cosine, merges)
+
+    def restore(self, telling: Telling, story_id: str, novelty: Novelty, reason: Reason, similarity: float) -> None:
+        """Puts an article where it was put before; for starting again from what is stored, in the old order."""
+        self._forget(telling.at)
+        story = self._stories.get(story_id) or self._story(telling, story_id)
+        self._join(telling, story, novelty, reason, similarity, ())
+
+    def _story(self, telling: Telling, story_id: str) -> Story:
+        story = Story(story_id, self._next, telling.at, telling.at)
+        self._next += 1
+        self._stories[story_id] = story
+        self._numbers[story.number] = story_id
+        return story
+
+    def _begin(self, telling: Telling) -> Assignment:
+        story = self._story(telling, telling.article_id)
+        return self._join(telling, story, Novelty.FIRST, Reason.NEW, 1.0, ())
+
+    def _join(
+        self, telling: Telling, story: Story, novelty: Novelty, reason: Reason, similarity: float,
+        merges: tuple[Merge, ...],
+    ) -> Assignment:  # fmt: skip
+        assignment = Assignment(telling.article_id, story.story_id, novelty, reason, similarity, merges)
+        story.first_at, story.last_at = min(story.first_at, telling.at), max(story.last_at, telling.at)
+        story.members.append(telling.article_id)
+        self._members[telling.article_id] = assignment
+        if self._texts.setdefault(telling.title_key, story.story_id) == story.story_id:
+            story.keys = (*story.keys, telling.title_key) if telling.title_key not in story.keys else story.keys
+        if novelty is not Novelty.REPEATED and len(story.tellings) < TELLINGS:
+            self._learn(story, telling)
+        self._stories.move_to_end(story.story_id)
+        return assignment
+
+    def _learn(self, story: Story, telling: Telling) -> None:
+        story.tellings = (*story.tellings, (telling.title, telling.tags))
+        found = bands(facts_of(telling.title).shingles)
+        story.bands = (*story.bands, *found)
+        for band in found:
+            self._bands[band] = story.story_id
+        if telling.meaning and story.model in ("", telling.model):
+            story.model = telling.model
+            story.meanings = (*story.meanings, telling.meaning)
+            self._place(story)
+
+    def _place(self, story: Story) -> None:
+        centre = story.centre
+        key = (story.model, len(centre))
+        if key not in self._indexes:
+            self._indexes[key] = self._make(len(centre))
+        self._indexes[key].put(story.number, unpack(centre))
+
+    def _matches(self, telling: Telling) -> list[Match]:
+        near = self._near(telling)
+        article = Told(facts_of(telling.title), frozenset(telling.tags))
+        texts = {self._texts.get(telling.title_key), *(self._bands.get(b) for b in bands(article.facts.shingles))}
+        for story_id in sorted(found for found in texts if found and found in self._stories and found not in near):
+            near[story_id] = self._cosine(telling, self._stories[story_id])
+        return [
+            compare(story_id, found, article, self._stories[story_id].told(), self._criteria)
+            for story_id, found in near.items()
+        ]
+
+    def _near(self, telling: Telling) -> dict[str, float]:
+        index = self._indexes.get((telling.model, len(telling.meaning)))
+        if index is None or not telling.meaning:
+            return {}
+        return {self._numbers[n]: found for n, found in index.nearest(unpack(telling.meaning), NEIGHBOURS)}
+
+    def _cosine(self, telling: Telling, story: Story) -> float:
+        return cosine(telling.meaning, story.centre) if story.model == telling.model else 0.0
+
+    def _merge(self, telling: Telling, best: Match, matches: Iterable[Match]) -> tuple[Merge, ...]:
+        """Makes one of all stories that the article surely tells and that are close to each other."""
+        first = self._stories[best.story_id]
+        sure = [self._stories[m.story_id] for m in matches if m is not best and m.weight >= self._criteria.sure]
+        close = [s for s in sure if s.model == first.model and cosine(s.centre, first.centre) >= self._criteria.merge]
+        family = sorted([first, *close], key=lambda story: (story.first_at, story.story_id))
+        for younger in family[1:]:
+            self._absorb(family[0], younger)
+        return tuple(Merge(younger.story_id, family[0].story_id) for younger in family[1:])
+
+    def _absorb(self, older: Story, younger: Story) -> None:
+        self._drop(younger)
+        room = TELLINGS - len(older.tellings)
+        older.tellings = (*older.tellings, *younger.tellings[:room])
+        older.meanings = (*older.meanings, *younger.meanings)[:TELLINGS]
+        older.last_at = max(older.last_at, younger.last_at)
+        older.keys, older.bands = (*older.keys, *younger.keys), (*older.bands, *younger.bands)
+        older.members += younger.members
+        for key in younger.keys:
+            self._texts[key] = older.story_id
+        for band in younger.bands:
+            self._bands[band] = older.story_id
+        for member in younger.members:
+            was = self._members[member]
+            self._members[member] = Assignment(member, older.story_id, was.novelty, was.reason, was.similarity)
+        self._place(older)
+
+    def _forget(self, at: datetime) -> None:
+        self._now = max(self._now or at, at)
+        while self._stories:
+            story = next(iter(self._stories.values()))
+            if len(self._stories) <= self._most and self._now - story.last_at <= self._window:
+                return
+            self._drop(story)
+            for member in story.members:
+                del self._members[member]
+
+    def _drop(self, story: Story) -> None:
+        del self._stories[story.story_id]
+        del self._numbers[story.number]
+        if story.meanings:
+            self._indexes[(story.model, len(story.meanings[0]))].remove(story.number)
+        for key in story.keys:
+            self._texts.pop(key, None)
+        for band in story.bands:
+            if self._bands.get(band) == story.story_id:
+                del self._bands[band]

@@ -1,0 +1,1 @@
+"""Telling people: who wants which alert, when, and how it reaches them."""

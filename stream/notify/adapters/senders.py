@@ -1,0 +1,82 @@
+"""The way of one message: opened, put into words, sent through its channel."""
+
+from datetime import UTC, datetime
+from types import TracebackType
+from urllib.parse import urlsplit
+
+from crosswind.settings import Settings
+from crosswind.stream.adapters.kafka.security import client_options
+from crosswind.stream.domain.contract import Alert
+from crosswind.stream.notify.adapters.apprise_sender import AppriseSender, check_target
+from crosswind.stream.notify.adapters.guard import Lookup, system_lookup
+from crosswind.stream.notify.adapters.kafka_sender import KafkaSender
+from crosswind.stream.notify.adapters.render import body, check_template, words
+from crosswind.stream.notify.adapters.vault import Sealed, Vault, new_key
+from crosswind.stream.notify.adapters.webhook import WebhookSender
+from crosswind.stream.notify.domain.addresses import check_url
+from crosswind.stream.notify.domain.subscription import Channel, Draft
+from crosswind.stream.notify.service.dispatcher import Message, Reply
+
+
+class Senders:
+    """Sends a message through its channel; an async context manager that opens and closes them."""
+
+    def __init__(self, settings: Settings, vault: Vault, lookup: Lookup = system_lookup) -> None:
+        self._vault, self._address = vault, settings.public_url.rstrip("/")
+        self._webhook = WebhookSender(settings.notify_private, lookup)
+        self._apprise = AppriseSender(settings.notify_private)
+        self._kafka = KafkaSender(settings.kafka, client_options(settings))
+
+    async def __aenter__(self) -> "Senders":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._webhook.close()
+        await self._kafka.close()
+        self._apprise.close()
+
+    async def __call__(self, message: Message) -> Reply:
+        """One attempt."""
+        if not message.alerts:
+            return Reply(204, "its alerts are no longer stored")
+        secret = self._vault.open(message.sealed)
+        end = f"{self._address}/api/v1/unsubscribe/{self._vault.token(message.subscription_id)}"
+        link = f"{self._address}/"
+        if message.channel is Channel.APPRISE:
+            said = words(message, link, end)
+            return await self._apprise.send(secret.target, said.title, said.html)
+        content = body(message, link, end)
+        if message.channel is Channel.KAFKA:
+            return await self._kafka.send(secret.target, message.message_id, content)
+        return await self._webhook.send(secret.target, secret.keys, message.message_id, content)
+
+
+def prepare(draft: Draft, private: bool) -> tuple[Sealed, str, str]:
+    """What is kept of a new subscription: its secrets, its lane, and what may be shown of its target.
+
+    Raises:
+        DataError: the target or template cannot be used.
+    """
+    if draft.template:
+        check_template(draft.template)
+    if draft.channel is Channel.WEBHOOK:
+        lane = check_url(draft.target, private=private)
+        return Sealed(draft.target, (new_key(),)), lane, f"{urlsplit(draft.target).scheme}://{lane}/…"
+    if draft.channel is Channel.APPRISE:
+        scheme = check_target(draft.target)
+        return Sealed(draft.target), f"apprise:{scheme}", f"{scheme}://…"
+    return Sealed(draft.target), draft.channel.value, draft.target
+
+
+def sample(message_id: str, subscription_id: str, draft: Draft, sealed: str, lane: str) -> Message:
+    """A test message: made up, and says so."""
+    alert = Alert(
+        run="test", incident_id="test", seq=0, state="firing", at=datetime.now(UTC), rule="test", rule_version="test",
+        severity="warning", topic="test", lang="*", entity="*", observed=0, expected=0.0, p_value=1.0,
+        negative_share=0.0, sources=0, headlines=0, languages=[], evidence=[], model="test", cause="fired",
+    )  # fmt: skip
+    return Message(
+        message_id, subscription_id, draft.channel, lane, draft.language, sealed, (alert,), template=draft.template
+    )

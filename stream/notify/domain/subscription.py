@@ -1,0 +1,130 @@
+"""Who wants to be told of what. Pure; `stream/adapters/postgres/outbox.py` says the same in SQL, a test compares."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from crosswind.errors import DataError
+from crosswind.stream.domain.contract import Alert
+from crosswind.stream.notify.domain.timing import Quiet
+
+LANGUAGES = ("en", "zh", "de", "es", "fr", "ja", "it", "pt")
+"""Languages that messages are written in."""
+TOLD = ("fired", "no_data", "escalated", "repeated", "silence_ended", "corrected")
+"""Causes of transitions that people are told of, besides the end of what they were told of."""
+OVER = ("resolved", "lapsed")
+_WORD = re.compile(r"[\w*][\w .:&+/-]{0,79}")
+_TOPIC = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+
+
+class Channel(StrEnum):
+    """How messages travel."""
+
+    WEBHOOK = "webhook"
+    APPRISE = "apprise"
+    KAFKA = "kafka"
+    STREAM = "stream"
+
+
+class Standing(StrEnum):
+    """Whether a subscription is served. `DISABLED`: its receiver said that it is gone."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    DISABLED = "disabled"
+    UNSUBSCRIBED = "unsubscribed"
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which alerts; an empty tuple means all. An alert is about a topic or about an entity: either may match.
+
+    Attributes:
+        langs: of the series; an alert of all languages matches when its evidence has one of them.
+        min_severity: `warning` or `critical`.
+    """
+
+    topics: tuple[str, ...] = ()
+    langs: tuple[str, ...] = ()
+    entities: tuple[str, ...] = ()
+    min_severity: str = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A subscription as it is asked for.
+
+    Attributes:
+        target: a webhook's address, an Apprise address, or a Kafka topic; secret, empty for streams.
+        cap_per_hour: messages per hour at most; more wait. None: no cap.
+        digest_minutes: one message for each such span of the clock; None: one per transition.
+        template: a Jinja2 text of the subscriber's own for the message; None: ours.
+    """
+
+    channel: Channel
+    target: str = ""
+    name: str = ""
+    filter: Filter = Filter()
+    language: str = "en"
+    quiet: Quiet | None = None
+    cap_per_hour: int | None = None
+    digest_minutes: int | None = None
+    template: str | None = None
+
+
+def check(draft: Draft) -> None:
+    """Refuses what cannot be served.
+
+    Raises:
+        DataError: saying which part, and what is expected.
+    """
+    wanted = draft.filter
+    for kind, words in (("topics", wanted.topics), ("languages", wanted.langs), ("entities", wanted.entities)):
+        if len(words) > 200 or not all(_WORD.fullmatch(word) for word in words):
+            raise DataError(f"{kind}: expected at most 200 words of up to 80 letters, digits, spaces or .:&+/-")
+    if wanted.min_severity not in ("warning", "critical"):
+        raise DataError(f"severity {wanted.min_severity!r}: expected warning or critical")
+    if draft.language not in LANGUAGES:
+        raise DataError(f"language {draft.language!r}: expected one of {', '.join(LANGUAGES)}")
+    if draft.cap_per_hour is not None and not 1 <= draft.cap_per_hour <= 3600:
+        raise DataError("cap per hour: expected 1 to 3600")
+    if draft.digest_minutes is not None and not 1 <= draft.digest_minutes <= 1440:
+        raise DataError("digest minutes: expected 1 to 1440")
+    if len(draft.name) > 200 or len(draft.target) > 2000 or len(draft.template or "") > 4000:
+        raise DataError("too long: at most 200 characters of name, 2000 of target, 4000 of template")
+    if draft.channel is Channel.KAFKA and not (_TOPIC.fullmatch(draft.target) and draft.target.startswith("alerts.")):
+        raise DataError("a Kafka target is a topic of your own: alerts.NAME, in lower case; `alerts` has every alert")
+    if (draft.channel is Channel.STREAM) != (not draft.target):
+        raise DataError("a target is needed for webhook, apprise and kafka, and streams have none")
+
+
+def over(alert: Alert) -> bool:
+    """Whether the incident has ended."""
+    return alert.state in OVER
+
+
+def concerns_all(alert: Alert) -> bool:
+    """Whether it is about the feed as a whole, such as its silence."""
+    return alert.topic == "*" and alert.entity == "*"
+
+
+def worth_telling(alert: Alert) -> bool:
+    """Whether it is told to those who were not told of its incident before."""
+    return alert.leads and not alert.silenced and not over(alert) and alert.cause in TOLD
+
+
+def wants(wanted: Filter, alert: Alert, told: bool) -> bool:
+    """Whether a subscriber gets this transition.
+
+    Args:
+        told: it got an earlier one of the same incident. The end goes to exactly those, whatever the filter says.
+    """
+    if over(alert):
+        return told
+    if not worth_telling(alert) or (wanted.min_severity == "critical" and alert.severity != "critical"):
+        return False
+    if concerns_all(alert):
+        return True
+    about = not (wanted.topics or wanted.entities) or alert.topic in wanted.topics or alert.entity in wanted.entities
+    spoken = not wanted.langs or alert.lang in wanted.langs
+    return about and (spoken or (alert.lang == "*" and not set(wanted.langs).isdisjoint(alert.languages)))

@@ -1,0 +1,181 @@
+"""Scored articles as Arrow columns: what every source of a replay becomes, and what the engine reads."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from crosswind.errors import DataError
+from crosswind.stream.domain.article import PPM, Article, Origin, Score, ScoredArticle, Sentiment
+from crosswind.stream.domain.identity import article_id, title_key
+
+TIME = pa.timestamp("us", tz="UTC")
+SCHEMA = pa.schema([
+    ("article_id", pa.string()), ("source", pa.string()), ("title", pa.string()), ("body", pa.string()),
+    ("url", pa.string()), ("lang", pa.string()), ("published_at", TIME), ("first_seen_at", TIME),
+    ("entities", pa.list_(pa.string())), ("title_key", pa.string()), ("topic", pa.string()),
+    ("sentiment", pa.string()), ("negative_ppm", pa.int32()), ("neutral_ppm", pa.int32()),
+    ("positive_ppm", pa.int32()), ("topic_ppm", pa.int32()), ("unsure", pa.bool_()), ("model", pa.string()),
+    ("given_id", pa.string()),
+])  # fmt: skip
+"""One row per scored article; times in microseconds, UTC. `given_id` is the source's own id, where it is known."""
+
+NEEDED = ("published_at", "topic", "sentiment")
+"""Columns without which a row is no scored article; the others have stand-ins (see `normalise`)."""
+GIVEN = "given"
+"""The model's name of scores that came without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which articles of a source are replayed; None and empty tuples mean any.
+
+    Attributes:
+        since, until: event time, `until` excluded.
+        as_of: only what had been received by then.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    topics: tuple[str, ...] = ()
+    langs: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    as_of: datetime | None = None
+
+    def apply(self, table: pa.Table) -> pa.Table:
+        """The rows that pass."""
+        masks = []
+        if self.since is not None:
+            masks.append(pc.greater_equal(table["published_at"], pa.scalar(self.since, TIME)))
+        if self.until is not None:
+            masks.append(pc.less(table["published_at"], pa.scalar(self.until, TIME)))
+        if self.as_of is not None:
+            masks.append(pc.less_equal(table["first_seen_at"], pa.scalar(self.as_of, TIME)))
+        for name, wanted in (("topic", self.topics), ("lang", self.langs), ("source", self.sources)):
+            if wanted:
+                masks.append(pc.is_in(table[name], pa.array(wanted, pa.string())))
+        for mask in masks:
+            table = table.filter(mask) if len(masks) == 1 else table
+        if len(masks) > 1:
+            together = masks[0]
+            for mask in masks[1:]:
+                together = pc.and_(together, mask)
+            table = table.filter(together)
+        return table
+
+
+def normalise(table: pa.Table) -> tuple[pa.Table, int]:
+    """Columns of scored articles, completed and typed as in `SCHEMA`; and how many rows were not usable.
+
+    Stand-ins: `first_seen_at` is `published_at`; `article_id` and `title_key` are those of validation;
+    `negative_ppm` is 900,000 for negative articles, 50,000 for others; `lang` is `und`; `model` is `given`.
+
+    Raises:
+        DataError: a column of `NEEDED` is missing, or a time cannot be read.
+    """
+    missing = [name for name in NEEDED if name not in table.column_names]
+    if missing:
+        raise DataError(f"no column {', '.join(missing)}; scored articles need {', '.join(NEEDED)}")
+    columns = {name: table[name] for name in table.column_names if name in SCHEMA.names or name == "id"}
+    columns["published_at"] = _times(columns["published_at"], "published_at")
+    usable = pc.and_(pc.is_valid(columns["published_at"]), pc.is_valid(columns["topic"]))
+    known = pc.is_in(columns["sentiment"], pa.array([s.value for s in Sentiment]))
+    usable = pc.fill_null(pc.and_(usable, known), False)
+    bad = len(table) - int(pc.sum(usable).as_py() or 0)
+    if bad:
+        columns = {name: column.filter(usable) for name, column in columns.items()}
+    return _complete(columns, len(table) - bad), bad
+
+
+def _complete(columns: dict[str, Any], rows: int) -> pa.Table:
+    seen = _times(columns["first_seen_at"], "first_seen_at") if "first_seen_at" in columns else columns["published_at"]
+    columns["first_seen_at"] = pc.coalesce(seen, columns["published_at"])
+    for name in ("source", "title", "body"):
+        columns[name] = _filled(columns.get(name), "", rows)
+    columns["lang"] = _filled(columns.get("lang"), "und", rows)
+    columns["model"] = _filled(columns.get("model"), GIVEN, rows)
+    columns["url"] = columns.get("url", pa.nulls(rows, pa.string()))
+    columns["unsure"] = columns.get("unsure", pa.array([False] * rows, pa.bool_()))
+    columns["entities"] = _entities(columns.get("entities"), rows)
+    for mood in ("negative", "positive"):
+        stand_in = pc.if_else(pc.equal(columns["sentiment"], mood), PPM * 9 // 10, PPM // 20)
+        given = columns.get(f"{mood}_ppm")
+        columns[f"{mood}_ppm"] = stand_in if given is None else pc.coalesce(pc.cast(given, pa.int64()), stand_in)
+    rest = pc.subtract(pc.subtract(PPM, columns["negative_ppm"]), columns["positive_ppm"])
+    columns["neutral_ppm"] = columns.get("neutral_ppm", rest)
+    columns["topic_ppm"] = columns.get("topic_ppm", pa.array([PPM] * rows, pa.int32()))
+    columns["given_id"] = columns.get("given_id", columns.get("id", pa.nulls(rows, pa.string())))
+    if "title_key" not in columns:
+        columns["title_key"] = pa.array([title_key(title) for title in columns["title"].to_pylist()], pa.string())
+    if "article_id" not in columns:
+        columns["article_id"] = _identities(columns, rows)
+    return pa.table({name: pc.cast(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}, schema=SCHEMA)
+
+
+def _times(column: Any, name: str) -> Any:
+    try:
+        if pa.types.is_timestamp(column.type) and column.type.tz is None:
+            raise DataError(f"{name} has no time zone; write it as timestamp('us', tz='UTC') or 2026-11-06T10:00:00Z")
+        return pc.cast(column, TIME, safe=False) if pa.types.is_timestamp(column.type) else pc.cast(column, TIME)
+    except pa.ArrowException as error:
+        raise DataError(f"{name} cannot be read: {error}; expected RFC 3339, e.g. 2026-11-06T10:00:00Z") from None
+
+
+def _filled(column: Any, value: str, rows: int) -> Any:
+    if column is None:
+        return pa.array([value] * rows, pa.string())
+    return pc.fill_null(pc.cast(column, pa.string()), value)
+
+
+def _entities(column: Any, rows: int) -> Any:
+    """Lists; text is cut at `|`, as in CSV files."""
+    if column is None or pa.types.is_null(column.type):
+        return pa.array([[]] * rows, pa.list_(pa.string()))
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        cut = [[name.strip() for name in (cell or "").split("|") if name.strip()] for cell in column.to_pylist()]
+        return pa.array(cut, pa.list_(pa.string()))
+    return (
+        column
+        if column.null_count == 0
+        else pa.array([cell or [] for cell in column.to_pylist()], pa.list_(pa.string()))
+    )
+
+
+def _identities(columns: dict[str, Any], rows: int) -> Any:
+    given = columns["id"].to_pylist() if "id" in columns else [None] * rows
+    names = ("source", "title", "body", "url", "published_at")
+    each = zip(given, *(columns[name].to_pylist() for name in names), strict=True)
+    return pa.array([
+        article_id(source=source, given=ident, title=title, body=body, url=url, published_at=at)
+        for ident, source, title, body, url, at in each
+    ], pa.string())  # fmt: skip
+
+
+def table_of(rows: Sequence[ScoredArticle]) -> pa.Table:
+    """Columns of scored articles."""
+    flat = [
+        {**{name: getattr(row.article, name) for name in SCHEMA.names if hasattr(row.article, name)},
+         **{name: getattr(row.score, name) for name in SCHEMA.names if hasattr(row.score, name)},
+         "entities": list(row.article.entities), "sentiment": row.score.sentiment.value}
+        for row in rows
+    ]  # fmt: skip
+    return pa.Table.from_pylist(flat, schema=SCHEMA)
+
+
+def articles_of(table: pa.Table, topic: str, first: int = 0) -> Iterator[ScoredArticle]:
+    """Scored articles from columns; the origin of row n is offset `first` + n of `topic`."""
+    for number, row in enumerate(table.to_pylist(), first):
+        yield ScoredArticle(
+            Article(
+                row["article_id"], row["source"], row["title"], row["body"], row["url"], row["lang"],
+                row["published_at"].astimezone(UTC), row["first_seen_at"].astimezone(UTC), tuple(row["entities"]),
+                row["title_key"], Origin(topic, 0, number),
+            ),
+            Score(
+                row["topic"], Sentiment(row["sentiment"]), row["negative_ppm"], row["neutral_ppm"],
+                row["positive_ppm"], row["topic_ppm"], row["unsure"], row["model"],
+            ),
+        )  # fmt: skip

@@ -1,0 +1,120 @@
+"""One replay as the command line asks for it: its record, its source, and the way it takes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from crosswind.errors import SettingsError
+from crosswind.settings import Settings
+from crosswind.stream.replay import runs as records
+from crosswind.stream.replay.columns import Filter
+from crosswind.stream.replay.inprocess import Outcome, Plan
+from crosswind.stream.replay.notebook import model_judge
+from crosswind.stream.replay.options import moment_of
+from crosswind.stream.replay.sources import Judge, Source, Stretch, Unscored, open_files, open_store, open_topic
+from crosswind.stream.replay.stage import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What one `replay` works on."""
+
+    settings: Settings
+    record: records.Run
+    wanted: Filter
+    stretch: Stretch
+    quiet: bool
+
+    def open(self) -> Source:
+        """The source that was asked for, its articles scored."""
+        asked = self.record.asked
+        again = asked["model"] is not None
+        return self._open(model_judge(str(asked["model"] or self.settings.model), again=again))
+
+    def _open(self, judge_with: Judge) -> Source:
+        feed, settings = str(self.record.asked["feed"]), self.settings
+        if feed == "store" or feed.startswith("store:"):
+            from crosswind.stream.adapters.postgres.engine import connect
+            from crosswind.stream.bootstrap import database_address
+
+            engine = connect(database_address(settings), read_only=True)
+            run = feed.partition(":")[2] or "live"
+            return open_store(engine, run, self.wanted, judge_with, self.record.asked["scores"])
+        if feed.startswith("kafka:"):
+            from crosswind.stream.adapters.kafka.security import client_options
+            from crosswind.stream.bootstrap import kafka_address
+
+            topic = feed.removeprefix("kafka:")
+            return open_topic(kafka_address(settings), topic, self.stretch, self.wanted, judge_with,
+                              options=client_options(settings))  # fmt: skip
+        return open_files(feed, self.wanted, judge_with)
+
+    def through(self, plan: Plan) -> Outcome:
+        """The replay through broker, agents and database."""
+        from crosswind.stream.adapters.postgres.engine import connect, migrate
+        from crosswind.stream.adapters.postgres.runs import save_run
+        from crosswind.stream.bootstrap import database_address, kafka_address
+        from crosswind.stream.replay.through import Way, replay_through_kafka
+
+        asked, settings = self.record.asked, self.settings
+        stage = Stage(plan.folder / "staged")
+        marker = plan.folder / "unscored"
+        if not stage.whole:
+            plan.folder.mkdir(parents=True, exist_ok=True)
+            source = self._open(Judge(Unscored, model_judge(settings.model).detect, asked["model"] is not None))
+            stage.fill(_noting(source, marker), plan.clock, plan.lateness)
+        url = database_address(settings)
+        engine = connect(url)
+        migrate(engine)
+        model = {"model": str(asked["model"])} if asked["model"] else {"model": settings.model}
+        way = Way(kafka_address(settings), url, engine, not marker.exists(), int(asked["partitions"]),
+                  bool(asked["notify"]), model)  # fmt: skip
+        try:
+            save_run(engine, plan.run, records.RUNNING, asked, {})
+            outcome = replay_through_kafka(stage, plan, way, plan.folder)
+            save_run(engine, plan.run, records.DONE if outcome.finished else records.STOPPED, asked, outcome.plain())
+            return outcome
+        finally:
+            engine.dispose()
+
+
+def _noting(source: Source, marker: Path) -> Iterator[Any]:
+    """The tables; leaves a marker when the worker has to score them."""
+    for table in source.tables:
+        if table["model"][0].as_py() == Unscored.version:
+            marker.touch()
+        yield table
+
+
+def record_of(data_dir: Path, run: str | None, asked: dict[str, Any], *, resume: bool) -> records.Run:
+    """A new run's record, or that of the one to go on with."""
+    if resume and run is None:
+        raise SettingsError("--resume needs --run, the run to go on with; see `crosswind runs list`")
+    name = run or f"replay-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    known = records.load_run(data_dir, name)
+    if known is not None and not resume:
+        raise SettingsError(f"there is a run {name} already; pass --resume, another --run, or delete it")
+    if known is not None and dict(known.asked) != asked:
+        changed = sorted(key for key in asked if asked[key] != known.asked.get(key))
+        raise SettingsError(
+            f"run {name} was started with another {', '.join(changed)}; a resumed run keeps its options"
+        )
+    if known is not None and known.state == records.DONE:
+        raise SettingsError(f"run {name} is done; see `crosswind runs show {name}`")
+    way = "kafka" if asked["through_kafka"] else "in-process"
+    record = records.Run(name, way, asked, records.RUNNING, datetime.now(UTC).isoformat())
+    records.save_run(data_dir, known or record)
+    return known or record
+
+
+def stretch_of(first: str | None, to: str | None) -> Stretch:
+    """The part of a topic that `--from` and `--to` name: moments, or offsets."""
+    def offset(value: str | None) -> int | None:
+        return int(value) if value is not None and value.isdigit() else None
+
+    def time_of(value: str | None) -> datetime | None:
+        return None if value is None or value.isdigit() else moment_of(value)
+
+    return Stretch(time_of(first), time_of(to), offset(first), offset(to))

@@ -1,0 +1,351 @@
+"""Buckets in memory: an `AlertStore` for replays, with the figures that Postgres gives the same engine.
+
+Counts of the last days are kept per minute, those of the weeks before per hour, both sparse; the negative articles of
+the last days one by one. What no evaluation can ask for any more is dropped, so memory depends on how dense the feed
+is, not on how long.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from crosswind.stream.domain.bucket import ALL
+from crosswind.stream.domain.contract import Alert
+from crosswind.stream.domain.incident import Incident
+from crosswind.stream.domain.notice import Orders
+from crosswind.stream.domain.panel import LOOKBACK, MENTIONS
+from crosswind.stream.domain.rules import RuleSet
+from crosswind.stream.domain.series import MINUTE, Counts, History, Hours, Mention, Series
+from crosswind.stream.domain.watermark import JUMP, Watermark
+from crosswind.stream.service.alerting import LATE, AlertUnit, Counted, Progress
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+Ints = NDArray[np.int64]
+_KEPT = LOOKBACK // timedelta(hours=1) + LATE // timedelta(hours=1) + 2
+_FINE = MENTIONS // timedelta(hours=1) + LATE // timedelta(hours=1) + 2
+
+
+@dataclass(slots=True)
+class Cells:
+    """Sparse counts of one hour: parallel arrays, in pieces as they came.
+
+    Attributes:
+        rows: series by number; minutes: minute of the hour; negative: 0 or 1; one entry per article and series.
+    """
+
+    rows: list[Ints] = field(default_factory=list)
+    minutes: list[Ints] = field(default_factory=list)
+    negative: list[Ints] = field(default_factory=list)
+
+    def add(self, rows: Ints, minutes: Ints, negative: Ints) -> None:
+        """Adds entries."""
+        self.rows.append(rows)
+        self.minutes.append(minutes)
+        self.negative.append(negative)
+
+    def flat(self) -> tuple[Ints, Ints, Ints]:
+        """All entries; merged in place."""
+        if len(self.rows) > 1:
+            self.rows, self.minutes, self.negative = (
+                [np.concatenate(parts)] for parts in (self.rows, self.minutes, self.negative)
+            )
+        return self.rows[0], self.minutes[0], self.negative[0]
+
+    def hourly(self) -> tuple[Ints, Ints, Ints]:
+        """Series, negatives and articles, one entry per series."""
+        rows, _, negative = self.flat()
+        found, place = np.unique(rows, return_inverse=True)
+        return found, np.bincount(place, negative).astype(np.int64), np.bincount(place).astype(np.int64)
+
+
+class Ledger:
+    """The buckets and negative articles of one replay, fed in event order."""
+
+    def __init__(self) -> None:
+        self.watermark = Watermark()
+        self._numbers: dict[Series, int] = {Series(ALL): 0}
+        self._names: list[Series] = [Series(ALL)]
+        self._fine: dict[int, Cells] = {}
+        self._coarse: dict[int, tuple[Ints, Ints, Ints]] = {}
+        self._mentions: dict[int, list[Mention]] = defaultdict(list)
+        self._shared: dict[str, str] = {}
+
+    @property
+    def series(self) -> list[Series]:
+        """Every series that ever had an article, in the order of their first."""
+        return list(self._names)
+
+    def take(self, table: pa.Table) -> None:
+        """Counts articles (columns of `columns.SCHEMA` and `event_at`), in event order, each once."""
+        micros = table["event_at"].cast(pa.int64()).to_numpy()
+        minutes = micros // 60_000_000
+        negative = pc.equal(table["sentiment"], "negative").to_numpy(zero_copy_only=False)
+        self._count(table, minutes, negative.astype(np.int64))
+        self._remember(table.filter(pa.array(negative)), minutes[negative])
+        self.watermark = advance(self.watermark, micros)
+
+    def _count(self, table: pa.Table, minutes: Ints, negative: Ints) -> None:
+        rows, places = self._rows(table)
+        hours = minutes[places] // 60
+        order = np.argsort(hours, kind="stable")
+        rows, places, hours = rows[order], places[order], hours[order]
+        edges = np.flatnonzero(np.diff(hours)) + 1
+        for part in np.split(np.arange(len(hours)), edges):
+            if len(part):
+                hour = int(hours[part[0]])
+                cells = self._fine.setdefault(hour, Cells())
+                cells.add(rows[part], minutes[places[part]] % 60, negative[places[part]])
+                self._coarse.pop(hour, None)
+
+    def _rows(self, table: pa.Table) -> tuple[Ints, Ints]:
+        """Numbers of the series that each article counts in, and the article's place: parallel arrays."""
+        topics, topic_names = _coded(table["topic"])
+        langs, lang_names = _coded(table["lang"])
+        whole = np.zeros(len(table), np.int64)
+        topic = np.array([self._number(Series(name)) for name in topic_names], np.int64)[topics]
+        pairs, place = np.unique(topics * len(lang_names) + langs, return_inverse=True)
+        numbers = [
+            self._number(Series(topic_names[p // len(lang_names)], lang_names[p % len(lang_names)])) for p in pairs
+        ]
+        pair = np.array(numbers, np.int64)[place]
+        every = np.arange(len(table))
+        entities = table["entities"].combine_chunks()
+        parents = pc.list_parent_indices(entities).to_numpy(zero_copy_only=False).astype(np.int64)
+        codes, names = _coded(pc.list_flatten(entities))
+        entity = np.array([self._number(Series(ALL, ALL, name)) for name in names], np.int64)[codes]
+        named = np.unique(np.stack([parents, entity]), axis=1) if len(parents) else np.zeros((2, 0), np.int64)
+        named = named[:, named[1] != 0]  # an entity named `*` would be the whole run
+        return np.concatenate([whole, topic, pair, named[1]]), np.concatenate([every, every, every, named[0]])
+
+    def _number(self, series: Series) -> int:
+        number = self._numbers.get(series)
+        if number is None:
+            number = self._numbers[series] = len(self._names)
+            self._names.append(series)
+        return number
+
+    def _remember(self, table: pa.Table, minutes: Ints) -> None:
+        names = ("article_id", "source", "title_key", "topic", "lang", "negative_ppm", "model", "entities")
+        columns = [table[name].to_pylist() for name in names]
+        share = self._shared.setdefault
+        for minute, ident, source, key, topic, lang, ppm, model, entities in zip(minutes, *columns, strict=True):
+            at = EPOCH + int(minute) * MINUTE
+            mention = Mention(at, ident, share(source, source), key, share(topic, topic), share(lang, lang), ppm,
+                              share(model, model), tuple(entities))  # fmt: skip
+            series = [Series(mention.topic), Series(mention.topic, mention.lang), Series(ALL)]
+            for one in (*series, *(Series(ALL, ALL, name) for name in set(entities) - {ALL})):
+                self._mentions[self._numbers[one]].append(mention)
+
+    def forget_before(self, evaluated: datetime) -> None:
+        """Drops what no evaluation after `evaluated` asks for."""
+        hour = _hour(evaluated)
+        for old in [one for one in self._fine if one < hour - _FINE]:
+            self._coarse[old] = self._coarse.get(old) or self._fine[old].hourly()
+            del self._fine[old]
+        for old in [one for one in self._coarse if one < hour - _KEPT]:
+            del self._coarse[old]
+        limit = evaluated - timedelta(hours=_FINE)
+        for number, mentions in list(self._mentions.items()):
+            if mentions and mentions[0].minute < limit:
+                kept = [mention for mention in mentions if mention.minute >= limit]
+                self._mentions[number] = kept
+                if not kept:
+                    del self._mentions[number]
+
+    def first_minute(self, since: datetime | None) -> datetime | None:
+        """The first minute with an article, at or after `since`, of those still known."""
+        low = -(2**60) if since is None else (since - EPOCH) // MINUTE
+        for hour in sorted(hour for hour in self._fine if hour >= low // 60):
+            minutes = self._fine[hour].flat()[1] + hour * 60
+            later = minutes[minutes >= low]
+            if len(later):
+                return EPOCH + int(later.min()) * MINUTE
+        return None
+
+    def counted(self, since: datetime, evaluated_to: datetime, last: datetime) -> list[Counted]:
+        """See `AlertUnit.counted`."""
+        found = []
+        edge, end = (evaluated_to - EPOCH) // MINUTE, (last - EPOCH) // MINUTE
+        for hour in range(_hour(since), end // 60 + 1):
+            if hour in self._fine:
+                rows, minutes, _ = self._fine[hour].flat()
+                at = minutes[rows == 0] + hour * 60
+                now = int((at <= end).sum())
+                if now:
+                    found.append(Counted(hour * 3600, int((at <= edge).sum()), now))
+        return found
+
+    def universe(self, since: datetime) -> int:
+        """How many series had an article after `since`."""
+        hours = [hour for hour in self._fine if hour >= _hour(since)]
+        return len(np.unique(np.concatenate([self._fine[hour].flat()[0] for hour in hours]))) - 1 if hours else 0
+
+    def histories(
+        self, rules: RuleSet, first: datetime, last: datetime, wanted: Collection[Series]
+    ) -> dict[Series, History]:
+        """See `AlertUnit.histories`."""
+        numbers = self._loud(rules, first, last) | {self._number(one) for one in wanted} | {0}
+        chosen = np.array(sorted(numbers, key=lambda number: self._names[number]), np.int64)
+        begin = first.replace(minute=0) - MENTIONS
+        fine = self._minutely(chosen, begin, (last - begin) // MINUTE + 1)
+        coarse = self._hourly(chosen, _hour(first - LOOKBACK), _hour(begin))
+        run = int(np.flatnonzero(chosen == 0)[0])
+        found = {}
+        for place, number in enumerate(chosen):
+            mentions = [m for m in self._mentions.get(int(number), ()) if begin <= m.minute <= last]
+            past = Hours(coarse[0][place], coarse[1][place], coarse[1][run])
+            found[self._names[number]] = History.of(begin, fine[0][place], fine[1][place], fine[1][run], mentions, past)
+        return found
+
+    def _loud(self, rules: RuleSet, first: datetime, last: datetime) -> set[int]:
+        """Series with enough negatives in some hours that no window of a rule is longer than."""
+        reach = -(-rules.widest // 60) + 1
+        hours = range(_hour(first) - reach, _hour(last) + 1)
+        sums = np.zeros((len(self._names), len(hours) + 1), np.int64)
+        for place, hour in enumerate(hours):
+            rows, negative, _ = self._hour_of(hour)
+            sums[rows, place + 1] = negative
+        sums = np.cumsum(sums, axis=1)
+        most = (sums[:, reach:] - sums[:, :-reach]).max(axis=1)
+        return {int(number) for number in np.flatnonzero(most >= rules.least_headlines)}
+
+    def _hour_of(self, hour: int) -> tuple[Ints, Ints, Ints]:
+        known = self._coarse.get(hour)
+        if known is None:
+            cells = self._fine.get(hour)
+            if cells is None:
+                return _NOTHING
+            known = self._coarse[hour] = cells.hourly()
+        return known
+
+    def _places(self, chosen: Ints) -> Ints:
+        places = np.full(len(self._names), -1, np.int64)
+        places[chosen] = np.arange(len(chosen))
+        return places
+
+    def _hourly(self, chosen: Ints, first: int, end: int) -> tuple[Counts, Counts]:
+        """Negatives and articles, int64 [series, hours]."""
+        places = self._places(chosen)
+        shape = (len(chosen), end - first)
+        negative, articles = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        for column in range(end - first):
+            rows, bad, count = self._hour_of(first + column)
+            at = places[rows]
+            known = at >= 0
+            negative[at[known], column], articles[at[known], column] = bad[known], count[known]
+        return negative, articles
+
+    def _minutely(self, chosen: Ints, begin: datetime, minutes: int) -> tuple[Counts, Counts]:
+        """Negatives and articles, int64 [series, minutes]."""
+        places, low = self._places(chosen), (begin - EPOCH) // MINUTE
+        cells = len(chosen) * minutes
+        negative, articles = np.zeros(cells, np.int64), np.zeros(cells, np.int64)
+        for hour in range(low // 60, (low + minutes - 1) // 60 + 1):
+            if hour in self._fine:
+                rows, minute, bad = self._fine[hour].flat()
+                at, column = places[rows], minute + hour * 60 - low
+                kept = (at >= 0) & (column < minutes)
+                index = at[kept] * minutes + column[kept]
+                np.add.at(articles, index, 1)
+                np.add.at(negative, index, bad[kept])
+        return negative.reshape(-1, minutes), articles.reshape(-1, minutes)
+
+
+_NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+@dataclass(slots=True)
+class LedgerStore:
+    """Implements `AlertStore` for one set of rules on a ledger; several may share one."""
+
+    ledger: Ledger
+    state: Progress | None = None
+    seq: int = 1
+    closing: datetime | None = None
+
+    @contextmanager
+    def begin(self, run: str) -> Iterator[AlertUnit | None]:
+        """See `AlertStore.begin`."""
+        yield LedgerUnit(self)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerUnit:
+    """Implements `AlertUnit`."""
+
+    store: LedgerStore
+
+    def watermark(self, idle_seconds: float) -> datetime | None:
+        """See `AlertUnit.watermark`."""
+        mark = self.store.ledger.watermark.event_time
+        closing = self.store.closing
+        return mark if closing is None or mark is None else min(mark, closing)
+
+    def progress(self) -> Progress | None:
+        """See `AlertUnit.progress`."""
+        return self.store.state
+
+    def first_minute(self, since: datetime | None) -> datetime | None:
+        """See `AlertUnit.first_minute`."""
+        return self.store.ledger.first_minute(since)
+
+    def counted(self, since: datetime, evaluated_to: datetime, last: datetime) -> list[Counted]:
+        """See `AlertUnit.counted`."""
+        return self.store.ledger.counted(since, evaluated_to, last)
+
+    def histories(
+        self, rules: RuleSet, first: datetime, last: datetime, wanted: Collection[Series]
+    ) -> dict[Series, History]:
+        """See `AlertUnit.histories`."""
+        return self.store.ledger.histories(rules, first, last, wanted)
+
+    def orders(self) -> Orders:
+        """Nobody silences or acknowledges in a replay."""
+        return Orders()
+
+    def universe(self, since: datetime) -> int:
+        """How many series had an article after `since`."""
+        return self.store.ledger.universe(since)
+
+    def next_seq(self) -> int:
+        """See `AlertUnit.next_seq`."""
+        return self.store.seq
+
+    def save(self, progress: Progress, changed: Sequence[Incident], alerts: Sequence[Alert]) -> None:
+        """See `AlertUnit.save`."""
+        self.store.state = progress
+        self.store.seq += len(alerts)
+
+
+def _hour(moment: datetime) -> int:
+    return (moment - EPOCH) // timedelta(hours=1)
+
+
+def _coded(column: Any) -> tuple[Ints, list[str]]:
+    """Codes and names of a column of text."""
+    coded = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    coded = coded.dictionary_encode()
+    if isinstance(coded, pa.ChunkedArray):
+        coded = coded.combine_chunks()
+    return coded.indices.to_numpy(zero_copy_only=False).astype(np.int64), coded.dictionary.to_pylist()
+
+
+def advance(mark: Watermark, micros: Ints) -> Watermark:
+    """`Watermark.advance`; at once where the times rise without a jump."""
+    if not len(micros):
+        return mark
+    jump = JUMP // timedelta(microseconds=1)
+    if mark.event_time is not None and not mark.ahead:
+        start = (mark.event_time - EPOCH) // timedelta(microseconds=1)
+        steps = np.diff(micros, prepend=start)
+        if steps.max() <= jump and steps[1:].min(initial=0) >= 0:
+            return Watermark(max(mark.event_time, EPOCH + timedelta(microseconds=int(micros[-1]))))
+    return mark.advance(EPOCH + timedelta(microseconds=int(one)) for one in micros)

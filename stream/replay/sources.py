@@ -1,0 +1,350 @@
+"""Where replayed articles come from: files, our own store, a Kafka topic. Each gives tables of scored articles."""
+
+import bz2
+import glob
+import gzip
+import io
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.dataset as ds
+import pyarrow.json as pajson
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from crosswind.errors import BrokerError, ContractError, DatabaseError, DataError
+from crosswind.stream.domain.article import PPM, Origin, Score, Sentiment
+from crosswind.stream.domain.contract import decode_raw, decode_scored
+from crosswind.stream.domain.validate import Limits
+from crosswind.stream.feed import sample
+from crosswind.stream.feed.readers import read
+from crosswind.stream.feed.rows import BadRow
+from crosswind.stream.replay.columns import SCHEMA, Filter, normalise, table_of
+from crosswind.stream.service.ports import Scorer
+from crosswind.stream.service.scoring import Message, judge
+
+KINDS = (".jsonl", ".ndjson", ".csv", ".parquet")
+PACKED = (".gz", ".bz2", ".zst")
+ROWS = 65_536
+SCORED_AT_ONCE = 256
+SILENCE_MS = 3000
+"""A topic has ended when nothing came for so long; the embedded broker's own ends are not to be trusted."""
+
+_TEXT = {name: pa.string() for name in ("id", *SCHEMA.names) if name not in ("unsure",) and not name.endswith("_ppm")}
+_NUMBERS = {name: pa.int64() for name in SCHEMA.names if name.endswith("_ppm")}
+
+
+@dataclass(slots=True)
+class Source:
+    """An opened source.
+
+    Attributes:
+        tables: scored articles, filtered; read once.
+        bad: rows that were no articles, counted while `tables` is read.
+    """
+
+    name: str
+    tables: Iterator[pa.Table] = field(default_factory=lambda: iter(()))
+    bad: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """What unscored articles are scored with.
+
+    Attributes:
+        scorer: opens the model when the first unscored article comes.
+        again: score articles that have a score, too (a candidate bundle).
+        seen_limit: an article dated so much after its receipt is no article.
+    """
+
+    scorer: Callable[[], Scorer]
+    detect: Callable[[str], str] = lambda text: "und"
+    again: bool = False
+    seen_limit: timedelta = timedelta(hours=1)
+
+
+class Unscored:
+    """Implements `Scorer` for articles that a worker will score: the columns are filled, and mean nothing."""
+
+    version = provider = "none"
+
+    def score(self, texts: Sequence[str]) -> list[Score]:
+        """See `Scorer.score`."""
+        return [Score("other", Sentiment.NEUTRAL, 0, PPM, 0, 0, True, self.version) for _ in texts]
+
+
+def files_of(name: str) -> list[Path]:
+    """The files that a path, folder or glob names, sorted; a folder with everything in it.
+
+    Raises:
+        DataError: there is none, or one of an unknown kind is named.
+    """
+    if name == "sample":
+        return [sample.NEWS]
+    path = Path(name)
+    if path.is_dir():
+        found = sorted(file for file in path.rglob("*") if file.is_file() and _kind(file) in KINDS)
+    else:
+        found = [path] if path.is_file() else sorted(Path(one) for one in glob.glob(name, recursive=True))
+    strange = [file for file in found if _kind(file) not in KINDS]
+    if strange or not found:
+        what = f"{strange[0]} is of an unknown kind" if strange else f"{name}: no such files"
+        raise DataError(
+            f"{what}; expected {', '.join(KINDS)} (text also as .gz, .bz2 or .zst), folders or globs of them"
+        )
+    return found
+
+
+def open_files(name: str, wanted: Filter, judge_with: Judge) -> Source:
+    """Files of scored or unscored articles; scored ones have at least `published_at`, `topic` and `sentiment`.
+
+    Raises:
+        DataError: there is no such file; what reading finds later is raised then.
+    """
+    source = Source(name)
+    source.tables = itertools.chain.from_iterable(_file(source, file, wanted, judge_with) for file in files_of(name))
+    return source
+
+
+def _file(source: Source, path: Path, wanted: Filter, judge_with: Judge) -> Iterator[pa.Table]:
+    try:
+        names = _names(path)
+        if not {"topic", "sentiment"} <= set(names):
+            yield from _scored_rows(source, path, wanted, judge_with)
+            return
+        for batch in _dataset(path).to_batches(batch_size=ROWS):
+            table, bad = normalise(pa.Table.from_batches([batch]))
+            source.bad += bad
+            yield from _given(table, wanted, judge_with)
+    except (pa.ArrowException, OSError, EOFError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path} cannot be read to its end: {first}; is it complete?") from None
+
+
+def _given(table: pa.Table, wanted: Filter, judge_with: Judge) -> Iterator[pa.Table]:
+    if judge_with.again:
+        table = rescored(table, judge_with.scorer())
+    table = wanted.apply(table)
+    if len(table):
+        yield table
+
+
+def _names(path: Path) -> list[str]:
+    if _kind(path) in (".jsonl", ".ndjson"):
+        with _opened(path) as lines:
+            first = next((line for line in lines if line.strip()), b"{}")
+        try:
+            return list(msgspec.json.decode(first, type=dict[str, Any]))
+        except msgspec.MsgspecError:
+            return []
+    return list(_dataset(path).schema.names)
+
+
+def _dataset(path: Path) -> ds.Dataset:
+    kind = _kind(path)
+    if kind == ".parquet":
+        return ds.dataset(str(path), format="parquet")
+    if kind == ".csv":
+        options = pacsv.ConvertOptions(column_types={**_TEXT, **_NUMBERS}, strings_can_be_null=True)
+        return ds.dataset(str(path), format=ds.CsvFileFormat(convert_options=options))
+    types = {**_TEXT, **_NUMBERS, "unsure": pa.bool_(), "entities": pa.list_(pa.string())}
+    schema = pa.schema([(name, kind) for name, kind in types.items() if name in _names(path)])
+    parse = pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    reading = ds.JsonFileFormat(ds.JsonFragmentScanOptions(parse_options=parse))
+    return ds.dataset(str(path), format=reading, schema=schema)
+
+
+def _opened(path: Path) -> Any:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")
+    if path.suffix == ".bz2":
+        return bz2.open(path, "rb")
+    if path.suffix == ".zst":
+        return io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
+    return path.open("rb")
+
+
+def _kind(path: Path) -> str:
+    return path.suffixes[-2].lower() if path.suffix in PACKED and len(path.suffixes) > 1 else path.suffix.lower()
+
+
+def _scored_rows(source: Source, path: Path, wanted: Filter, judge_with: Judge) -> Iterator[pa.Table]:
+    """Unscored rows, judged as a worker would that received each when it was published."""
+    messages = []
+    for row in read(path):
+        if isinstance(row, BadRow):
+            source.bad += 1
+        else:
+            messages.append(Message(Origin(str(path), 0, row.line), row.at, row.key, row.value))
+        if len(messages) >= SCORED_AT_ONCE:
+            yield from _judged(source, messages, wanted, judge_with)
+            messages = []
+    yield from _judged(source, messages, wanted, judge_with)
+
+
+def _judged(source: Source, messages: list[Message], wanted: Filter, judge_with: Judge) -> Iterator[pa.Table]:
+    if not messages:
+        return
+    limits = Limits(2**24, judge_with.seen_limit)
+    judged = judge(messages, scorer=judge_with.scorer(), detect=judge_with.detect, limits=limits)
+    source.bad += len(judged.dead)
+    dead = {letter.message.origin for letter in judged.dead}
+    given = [decode_raw(message.value, 2**24).id for message in messages if message.origin not in dead]
+    table = table_of(judged.scored)
+    table = table.set_column(table.column_names.index("given_id"), "given_id", pa.array(given, pa.string()))
+    table = wanted.apply(table)
+    if len(table):
+        yield table
+
+
+def rescored(table: pa.Table, scorer: Scorer) -> pa.Table:
+    """The same articles with the scores of another bundle."""
+    titles, bodies = table["title"].to_pylist(), table["body"].to_pylist()
+    texts = [f"{title}\n{body}" if body else title for title, body in zip(titles, bodies, strict=True)]
+    scores = [score for first in range(0, len(texts), SCORED_AT_ONCE)
+              for score in scorer.score(texts[first : first + SCORED_AT_ONCE])]  # fmt: skip
+    for name in ("topic", "negative_ppm", "neutral_ppm", "positive_ppm", "topic_ppm", "unsure", "model"):
+        column = pa.array([getattr(score, name) for score in scores], SCHEMA.field(name).type)
+        table = table.set_column(table.column_names.index(name), name, column)
+    moods = pa.array([score.sentiment.value for score in scores], pa.string())
+    return table.set_column(table.column_names.index("sentiment"), "sentiment", moods)
+
+
+_STORED = """
+    SELECT a.article_id, a.source, a.title, a.body, a.url, a.lang, a.published_at, a.first_seen_at, a.entities,
+           a.title_key, {scores}
+    FROM article a {join} WHERE a.run = :run
+          AND a.published_at >= coalesce(CAST(:since AS timestamptz), '-infinity')
+          AND a.published_at < coalesce(CAST(:until AS timestamptz), 'infinity')
+    ORDER BY a.published_at, a.article_id
+"""
+_SCORES = ("topic", "sentiment", "negative_ppm", "neutral_ppm", "positive_ppm", "topic_ppm", "unsure", "model")
+
+
+def open_store(engine: Engine, run: str, wanted: Filter, judge_with: Judge, scores_of: str | None = None) -> Source:
+    """The articles of a run of our own store, with the scores of then.
+
+    Args:
+        scores_of: a bundle's version; where `crosswind rescore` has stored its scores, these are taken instead.
+    """
+    source = Source(f"store:{run}")
+    source.tables = _stored(engine, run, wanted, judge_with, scores_of)
+    return source
+
+
+def _stored(engine: Engine, run: str, wanted: Filter, judge_with: Judge, scores_of: str | None) -> Iterator[pa.Table]:
+    scores = ", ".join(f"coalesce(s.{n}, a.{n}) AS {n}" if scores_of else f"a.{n}" for n in _SCORES)
+    join = "LEFT JOIN score_version s ON s.run = a.run AND s.article_id = a.article_id AND s.model = :model"
+    query = text(_STORED.format(scores=scores, join=join if scores_of else ""))
+    values = {"run": run, "since": wanted.since, "until": wanted.until, "model": scores_of}
+    if not scores_of:
+        del values["model"]
+    try:
+        with engine.connect().execution_options(stream_results=True, yield_per=ROWS // 8) as connection:
+            for rows in connection.execute(query, values).mappings().partitions():
+                table = pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA)
+                yield from _given(table, wanted, judge_with)
+    except SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise DatabaseError(f"reading the articles of run {run} failed: {cause}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Part of a topic: by record times (`since` included, `until` not), or by offsets of every partition."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    first_offset: int | None = None
+    end_offset: int | None = None
+
+
+def open_topic(
+    kafka: str,
+    topic: str,
+    stretch: Stretch,
+    wanted: Filter,
+    judge_with: Judge,
+    silence_ms: int = SILENCE_MS,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Source:
+    """A Kafka topic of `news.scored` or `news.raw` messages; both may be mixed. `options` are the client's."""
+    source = Source(f"kafka:{topic}")
+
+    def consumer() -> Any:
+        try:
+            return KafkaConsumer(bootstrap_servers=kafka.split(","), group_id=None, consumer_timeout_ms=silence_ms,
+                                 auto_offset_reset="earliest", max_partition_fetch_bytes=2**24, **options)  # fmt: skip
+        except KafkaError as error:
+            raise BrokerError(f"cannot reach Kafka at {kafka}: {error}; is it running, is the address right?") from None
+
+    source.tables = _topic(source, consumer, topic, stretch, wanted, judge_with)
+    return source
+
+
+def _topic(
+    source: Source, connect: Callable[[], Any], topic: str, stretch: Stretch, wanted: Filter, judge_with: Judge
+) -> Iterator[pa.Table]:
+    consumer = connect()
+    try:
+        parts = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
+        if not parts:
+            raise DataError(f"Kafka has no topic {topic}")
+        consumer.assign(parts)
+        _seek(consumer, parts, stretch)
+        records = (record for record in consumer if _within(record, stretch))
+        for piece in _pieces(records, 4096):
+            yield from _messages(source, piece, wanted, judge_with)
+    except KafkaError as error:
+        raise BrokerError(f"reading {topic} failed: {error}") from None
+    finally:
+        consumer.close()
+
+
+def _seek(consumer: Any, parts: list[Any], stretch: Stretch) -> None:
+    if stretch.first_offset is not None:
+        for part in parts:
+            consumer.seek(part, stretch.first_offset)
+    elif stretch.since is not None:
+        at = int(stretch.since.timestamp() * 1000)
+        found = consumer.offsets_for_times(dict.fromkeys(parts, at))
+        for part in parts:
+            consumer.seek(part, found[part].offset) if found.get(part) else consumer.seek_to_end(part)
+    else:
+        consumer.seek_to_beginning(*parts)
+
+
+def _within(record: Any, stretch: Stretch) -> bool:
+    if stretch.end_offset is not None and record.offset >= stretch.end_offset:
+        return False
+    return stretch.until is None or record.timestamp < stretch.until.timestamp() * 1000
+
+
+def _pieces(records: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    records = iter(records)
+    while piece := list(itertools.islice(records, size)):
+        yield piece
+
+
+def _messages(source: Source, records: list[Any], wanted: Filter, judge_with: Judge) -> Iterator[pa.Table]:
+    scored, raw = [], []
+    for record in records:
+        try:
+            scored.append(decode_scored(record.value))
+        except ContractError:
+            at = datetime.fromtimestamp(max(record.timestamp, 0) / 1000, UTC)
+            raw.append(Message(Origin(record.topic, record.partition, record.offset), at, record.key, record.value))
+    if scored:
+        yield from _given(table_of(scored), wanted, judge_with)
+    yield from _judged(source, raw, wanted, judge_with)

@@ -1,0 +1,91 @@
+"""Runs through Kafka leave live alone: topics, rows and records of their own; and the command line over all of it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType
+from sqlalchemy import Engine, text
+
+from crosswind.stream.adapters.kafka.topics import ensure_topics
+from crosswind.stream.adapters.postgres import runs
+from crosswind.stream.replay.through import Way, delete_rows, delete_topics, settings_of
+from tests.integration.alerts.world import World, short_feed
+from tests.processes import wait_for
+from tests.unit.replay.world import table
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_a_replays_topics_keep_back_dated_records(kafka: str, engine: Engine, tmp_path: Path) -> None:
+    """By time a broker deletes what is older than a week by the record's own date, silently."""
+    settings = settings_of("kept", Way(kafka, "postgresql://nobody@localhost/none", engine, partitions=2), tmp_path)
+    ensure_topics(settings, kafka)
+    admin = KafkaAdminClient(bootstrap_servers=kafka)
+    names = [settings.raw_topic, settings.scored_topic, settings.dead_topic, settings.alerts_topic]
+    assert all(name.startswith("replay.kept.") for name in names)
+
+    def kept_for() -> set[str | None]:
+        found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
+        (topics,) = found.values()
+        return {topics[name].get("retention.ms", {}).get("value") for name in names}
+
+    wait_for(lambda: None not in kept_for(), 20, "the broker tells of every topic's settings")  # a new one's come later
+    assert kept_for() == {"-1"}
+    admin.close()
+    assert delete_topics(kafka, "kept", settings) == sorted(names)
+
+
+def test_deleting_a_run_leaves_the_others(engine: Engine) -> None:
+    live, replay = World(engine), World(engine, "replay-1")
+    for world in (live, replay):
+        world.ingest(short_feed()[:50])
+    before = live.rows("SELECT count(*) FROM bucket WHERE run = :run")
+    assert delete_rows(engine, "replay-1") == 50
+    for name in ("article", "bucket", "watermark"):
+        assert replay.rows(f"SELECT 1 FROM {name} WHERE run = :run") == []
+    assert live.rows("SELECT count(*) FROM bucket WHERE run = :run") == before
+
+
+def test_runs_and_backtests_are_kept(engine: Engine) -> None:
+    runs.save_run(engine, "one", "running", {"feed": "x"}, {})
+    runs.save_run(engine, "one", "done", {"feed": "x"}, {"fired": 2})
+    (kept,) = runs.kept_runs(engine)
+    assert (kept.run, kept.state, kept.found) == ("one", "done", {"fired": 2})
+    runs.save_backtest(engine, "b", "first", {"f1": 1.0}, "<p>first</p>")
+    runs.save_backtest(engine, "b", "second", {"f1": 0.5}, "<p>second</p>")
+    (found,) = runs.kept_backtests(engine)
+    assert (found.title, found.summary) == ("second", {"f1": 0.5})
+    assert runs.report_of(engine, "b") == "<p>second</p>"
+    assert runs.report_of(engine, "none") is None
+
+
+def _crosswind(folder: Path, *arguments: str, status: int = 0) -> str:
+    command = [sys.executable, "-m", "crosswind", *arguments]
+    done = subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, text=True,
+                          capture_output=True, check=False)  # fmt: skip
+    assert done.returncode == status, done.stderr
+    return done.stdout
+
+
+def test_the_command_line_replays_lists_compares_and_deletes(tmp_path: Path) -> None:
+    pq.write_table(table(), tmp_path / "feed.parquet")
+    said = [json.loads(_crosswind(tmp_path, "replay", "feed.parquet", "--run", name, "--json")) for name in ("a", "b")]
+    assert said[0]["sha256"] == said[1]["sha256"]
+    assert (said[0]["fired"], said[0]["articles"]) == (2, len(table()))
+    listed = json.loads(_crosswind(tmp_path, "runs", "list", "--json"))
+    assert [(run["run"], run["state"]) for run in listed] == [("a", "done"), ("b", "done")]
+    assert "equal" in _crosswind(tmp_path, "runs", "compare", "a", "b")
+    _crosswind(tmp_path, "runs", "delete", "a")
+    _crosswind(tmp_path, "runs", "show", "a", status=3)
+    _crosswind(tmp_path, "replay", "feed.parquet", "--run", "b", status=2)
+
+
+@pytest.mark.parametrize("table_name", ["replay_run", "backtest"])
+def test_the_migration_makes_the_tables(engine: Engine, table_name: str) -> None:
+    with engine.connect() as connection:
+        assert connection.execute(text(f"SELECT count(*) FROM {table_name}")).scalar_one() == 0

@@ -1,0 +1,125 @@
+"""Stories on a real Postgres: meanings kept with articles, assignment by closed minutes, restarts, merges, counts."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Engine, text
+
+from crosswind.stream.adapters.postgres import story_tables
+from crosswind.stream.adapters.postgres.store import PostgresTrendStore
+from crosswind.stream.adapters.postgres.stories import PostgresStoryStore, Selection, available, cards, counts, told
+from crosswind.stream.adapters.story_index import StoryIndex
+from crosswind.stream.domain.article import ScoredArticle
+from crosswind.stream.domain.ingest import Delivery
+from crosswind.stream.domain.stories.clusters import Assignment, Merge, Novelty, Stories, Telling
+from crosswind.stream.domain.stories.decision import Reason
+from crosswind.stream.domain.stories.meaning import pack
+from crosswind.stream.service.stories import StoryEngine
+from tests.builders import START, scored_article
+
+EVENTS = np.random.default_rng(3).standard_normal((5, 32))
+NAMES = ("Orbex", "Halvorsen", "Quillon", "Bramley", "Tsumugi")
+
+
+def article(number: int, event: int, lang: str = "en") -> ScoredArticle:
+    """Article `number`, telling `event`: its meaning is the event's, slightly moved."""
+    made = scored_article(number, lang=lang, source=f"source-{number % 3}", title=f"{NAMES[event]} report {lang}")
+    moved = EVENTS[event] + 0.05 * np.random.default_rng(number).standard_normal(32)
+    return ScoredArticle(made.article, replace(made.score, meaning=pack(moved)))
+
+
+def put(engine: Engine, articles: list[ScoredArticle]) -> None:
+    PostgresTrendStore(engine, meanings=True).ingest("live", [Delivery(one, 0) for one in articles])
+
+
+def engine_of(engine: Engine, chunk: int = 1000) -> StoryEngine:
+    return StoryEngine(PostgresStoryStore(engine), "live", lambda: Stories(StoryIndex), timedelta(0), 0.0, chunk=chunk)
+
+
+def where(engine: Engine) -> dict[str, str]:
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT article_id, story_id FROM story_member ORDER BY article_id"))
+        return {row.article_id: row.story_id for row in rows}
+
+
+FEED = [article(n, n % 4, ("en", "de", "ja")[n % 3]) for n in range(24)]
+LAST = article(24, 4)
+"""Its own minute stays open, and closes those before."""
+
+
+def test_the_embedded_server_can_keep_meanings(engine: Engine) -> None:
+    assert available(engine)
+
+
+def test_articles_of_one_event_share_a_story_named_after_the_first(engine: Engine) -> None:
+    put(engine, [*FEED, LAST])
+    engine_of(engine).tick()
+    assert where(engine) == {f"{n:032x}": f"{n % 4:032x}" for n in range(24)}
+
+
+@pytest.mark.parametrize("chunk", [1, 5])
+def test_batches_restarts_and_redelivery_change_nothing(engine: Engine, chunk: int) -> None:
+    for start in range(0, 24, 6):
+        put(engine, FEED[start : start + 6])
+        put(engine, FEED[start : start + 6])
+        engine_of(engine, chunk).tick()
+    put(engine, [LAST])
+    engine_of(engine, chunk).tick()
+    assert where(engine) == {f"{n:032x}": f"{n % 4:032x}" for n in range(24)}
+
+
+def test_an_open_minute_waits(engine: Engine) -> None:
+    put(engine, FEED[:5])
+    engine_of(engine).tick()
+    assert sorted(where(engine)) == [f"{n:032x}" for n in range(4)]
+
+
+def test_counts_cards_and_the_articles_of_a_story(engine: Engine) -> None:
+    put(engine, [*FEED, LAST])
+    engine_of(engine).tick()
+    (cell,) = counts(engine, Selection("live", START, START + timedelta(hours=1), timedelta(hours=1)))
+    assert (cell["articles"], cell["stories"], cell["first"], cell["negative_stories"]) == (24, 4, 4, 4)
+    assert cell["first"] + cell["fresh"] + cell["repeated"] == 24
+    card = cards(engine, "live", START, 10)[0]
+    assert (card["articles"], card["first_source"]) == (6, "source-0")
+    assert card["sources"] == ["source-0", "source-1", "source-2"]
+    assert len(told(engine, "live", card["story_id"])) == 6
+
+
+def test_a_merge_keeps_history(engine: Engine) -> None:
+    put(engine, FEED[:3])
+    ids = [one.article.article_id for one in FEED[:3]]
+    tellings = [Telling(i, one.article.published_at, "s", "en", "t", "k") for i, one in zip(ids, FEED, strict=False)]
+    given = [Assignment(i, i, Novelty.FIRST, Reason.NEW, 1.0) for i in ids[:2]]
+    given.append(Assignment(ids[2], ids[0], Novelty.FRESH, Reason.SAME_MEANING, 0.9, (Merge(ids[1], ids[0]),)))
+    with PostgresStoryStore(engine).begin("live") as unit:
+        assert unit is not None
+        unit.save(0, list(zip(tellings, given, strict=True)))
+    assert set(where(engine).values()) == {ids[0]}
+    with engine.connect() as connection:
+        joined = connection.execute(text("SELECT joined FROM story_member WHERE article_id = :i"), {"i": ids[1]})
+        merged = connection.execute(text("SELECT merged_into FROM story WHERE story_id = :i"), {"i": ids[1]})
+        assert (joined.scalar(), merged.scalar()) == (ids[1], ids[0])
+    assert [card["articles"] for card in cards(engine, "live", START, 10)] == [3]
+
+
+def test_one_worker_at_a_time(engine: Engine) -> None:
+    with PostgresStoryStore(engine).begin("live") as first, PostgresStoryStore(engine).begin("live") as second:
+        assert first is not None
+        assert second is None
+
+
+def test_migrations_make_the_tables_that_the_code_declares(engine: Engine) -> None:
+    ours = {"story", "story_member", "article_meaning"}
+
+    def include(thing: object, name: str | None, kind: str, reflected: bool, other: object) -> bool:
+        table = getattr(thing, "table", None)
+        return (name if table is None else table.name) in ours
+
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"include_object": include})
+        assert compare_metadata(context, story_tables.Base.metadata) == []
