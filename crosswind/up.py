@@ -118,7 +118,7 @@ def _start_children(
         "CROSSWIND_PORT": str(port),
     }
     logs = settings.data_dir / "logs"
-    children = [Child(name, [name], environment, logs / f"{name}.log") for name in ("worker", "dashboard")]
+    children = [Child(name, [name], environment, logs / f"{name}.log") for name in ("worker", "dashboard", "notify")]
     stack.callback(_stop_children, children)
     for child in children:
         child.start()
@@ -188,7 +188,6 @@ def describe(alert: Alert) -> str:
     counted = f"{alert.observed} negative articles in {alert.window} minutes, {alert.expected:.1f} expected"
     spread = f"from {alert.sources} sources in {len(alert.languages)} languages"
     return f"ALERT {alert.at:%Y-%m-%d %H:%M} UTC  bad news surges: {where}, {lang}: {counted}, {spread}"
-
 
 
 class _FeedThread(threading.Thread):

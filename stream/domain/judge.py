@@ -87,9 +87,7 @@ def _with_level(signal: Signal, level: Level, evidence: Evidence = NOTHING) -> S
     return replace(signal, level=level, evidence=evidence)
 
 
-def judge(
-    rule: Rule, panel: Panel, view: View, first: datetime, wanted: set[Series], universe: int
-) -> Hour:
+def judge(rule: Rule, panel: Panel, view: View, first: datetime, wanted: set[Series], universe: int) -> Hour:
     """One rule over the minutes of `view`.
 
     Args:

@@ -48,9 +48,7 @@ def to_article(
     url = _url(raw.url)
     given = _required("id", raw.id, MAX_NAME) if raw.id is not None else None
     return Article(
-        article_id=article_id(
-            source=source, given=given, title=title, body=body, url=url, published_at=published_at
-        ),
+        article_id=article_id(source=source, given=given, title=title, body=body, url=url, published_at=published_at),
         source=source,
         title=title,
         body=body,

@@ -15,8 +15,33 @@ from ahocorasick_rs import AhoCorasick, Implementation, MatchKind
 
 SPACELESS = ("CJK", "HIRAGANA", "THAI", "LAO", "KHMER", "MYANMAR", "BOPOMOFO", "IDEOGRAPHIC")
 KOREAN_PARTICLES = frozenset(
-    ["은", "는", "이", "가", "을", "를", "의", "에", "도", "와", "과", "로", "만", "으로", "에서", "에게", "까지",
-     "부터", "보다", "처럼", "이나", "에도", "에는", "와의", "과의"]
+    [
+        "은",
+        "는",
+        "이",
+        "가",
+        "을",
+        "를",
+        "의",
+        "에",
+        "도",
+        "와",
+        "과",
+        "로",
+        "만",
+        "으로",
+        "에서",
+        "에게",
+        "까지",
+        "부터",
+        "보다",
+        "처럼",
+        "이나",
+        "에도",
+        "에는",
+        "와의",
+        "과의",
+    ]
 )
 """What is written onto a name."""
 
@@ -101,7 +126,8 @@ def aliases_of(entities: Mapping[str, Mapping[str, Iterable[str]]]) -> list[Alia
             Alias(entity, entity),
             *(
                 Alias(text, entity, "" if lang == "any" else lang)
-                for lang, texts in languages.items() for text in texts
+                for lang, texts in languages.items()
+                for text in texts
             ),
         )
     ]

@@ -132,9 +132,7 @@ def visit(
         return _failed(state, now, Outcome.FAILED, f"{type(error).__name__}: {error}", None)
 
 
-def _visit(
-    client: httpx.Client, state: FeedState, now: datetime, max_bytes: int, clock: Callable[[], float]
-) -> Visit:
+def _visit(client: httpx.Client, state: FeedState, now: datetime, max_bytes: int, clock: Callable[[], float]) -> Visit:
     conditions = {"If-None-Match": state.etag, "If-Modified-Since": state.modified}
     with client.stream("GET", state.url, headers={k: v for k, v in conditions.items() if v}) as answer:
         if answer.status_code == httpx.codes.NOT_MODIFIED:

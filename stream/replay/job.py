@@ -111,6 +111,7 @@ def record_of(data_dir: Path, run: str | None, asked: dict[str, Any], *, resume:
 
 def stretch_of(first: str | None, to: str | None) -> Stretch:
     """The part of a topic that `--from` and `--to` name: moments, or offsets."""
+
     def offset(value: str | None) -> int | None:
         return int(value) if value is not None and value.isdigit() else None
 

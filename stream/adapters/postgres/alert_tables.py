@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ForeignKeyConstraint
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from crosswind.stream.adapters.postgres.schema import Base
@@ -16,7 +17,7 @@ class SilenceRow(Base):
 
     run: Mapped[str] = mapped_column(primary_key=True)
     silence_id: Mapped[str] = mapped_column(primary_key=True)
-    matchers: Mapped[list[dict[str, Any]]] = mapped_column(type_=Base.type_annotation_map[dict[str, Any]])
+    matchers: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
     starts_at: Mapped[datetime]
     ends_at: Mapped[datetime]
     created_by: Mapped[str]

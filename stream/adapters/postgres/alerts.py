@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from crosswind.errors import DatabaseError
 from crosswind.stream.adapters.postgres import histories
+from crosswind.stream.adapters.postgres.outbox import enqueue
 from crosswind.stream.domain.contract import Alert
 from crosswind.stream.domain.incident import Incident
 from crosswind.stream.domain.memory import from_json, to_json
@@ -199,6 +200,7 @@ class PostgresAlertUnit:
             self.connection.execute(_SAVE_INCIDENTS, [_row(incident) for incident in changed])
         if alerts:
             self.connection.execute(_SAVE_TRANSITIONS, [_transition(message) for message in alerts])
+            enqueue(self.connection, self.run, alerts)
 
     def _scalar(self, query: Any, **values: object) -> Any:
         return self.connection.execute(query, {"run": self.run, **values}).scalar_one()

@@ -104,9 +104,7 @@ def _rhythm(run: Floats, heard: NDArray[np.bool_], weight: Floats) -> tuple[floa
     return level, rhythm
 
 
-def _fit(
-    counts: Floats, heard: NDArray[np.bool_], weight: Floats, rhythm: Floats
-) -> tuple[Floats, Floats, Floats]:
+def _fit(counts: Floats, heard: NDArray[np.bool_], weight: Floats, rhythm: Floats) -> tuple[Floats, Floats, Floats]:
     """Capped counts and expected counts, [series, hours], zero where unheard; and expected counts of any week's hour,
     [series, 168], by column."""
     base = np.where(heard, rhythm, 0.0)

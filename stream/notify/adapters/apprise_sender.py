@@ -28,7 +28,9 @@ def check_target(target: str) -> str:
     if scheme in REFUSED or "://" not in target:
         raise DataError("this Apprise scheme is not allowed; mailtos, slack, tgram, workflows and most others are")
     if _plugin(target) is None:
-        raise DataError("Apprise cannot use this address; see its page on the service, e.g. slack://TokenA/TokenB/TokenC")
+        raise DataError(
+            "Apprise cannot use this address; see its page on the service, e.g. slack://TokenA/TokenB/TokenC"
+        )
     return scheme
 
 
