@@ -38,6 +38,7 @@ ROOMS = {
     "replay": "crosswind.stream.replay.cli",
     "runs": "crosswind.stream.replay.cli",
     "backtest": "crosswind.stream.replay.backtest_cli",
+    "users": "crosswind.dashboard.users_cli",
 }
 """Commands that live in a room: command -> module that has a typer app with it."""
 

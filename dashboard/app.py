@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from dash import Dash
 from fastapi import FastAPI
@@ -12,11 +13,17 @@ from sqlalchemy import Engine
 
 from crosswind.dashboard.api import add_api
 from crosswind.dashboard.callbacks import add_callbacks
+from crosswind.dashboard.etags import ETags
+from crosswind.dashboard.exports import add_exports
+from crosswind.dashboard.login import Login, Throttle, add_login
+from crosswind.dashboard.orders import add_orders
 from crosswind.dashboard.pages.frame import frame
 from crosswind.dashboard.pulse import Pulse
 from crosswind.dashboard.queries import Reader
-from crosswind.dashboard.security import Guard, content_security_policy
+from crosswind.dashboard.security import LOOPBACK, Guard, content_security_policy, host_name
+from crosswind.dashboard.subscriptions_api import add_subscriptions
 from crosswind.settings import Settings
+from crosswind.stream.adapters.postgres.accounts import Accounts
 
 _INDEX = """<!DOCTYPE html>
 <html lang="en">
@@ -41,8 +48,13 @@ _METAS = [
 ]
 
 
-def create_app(settings: Settings, engine: Engine) -> FastAPI:
-    """The dashboard of one run, an ASGI application; `engine` should be one that can only read."""
+def create_app(settings: Settings, engine: Engine, writer: Engine | None = None) -> FastAPI:
+    """The dashboard of one run, an ASGI application.
+
+    Args:
+        engine: best one that can only read.
+        writer: what people say to alerts, and logins, are written with; None: nobody can act or log in.
+    """
     reader = Reader(engine, settings.run)
     pulse = Pulse(reader.version)
     server = FastAPI(
@@ -54,9 +66,21 @@ def create_app(settings: Settings, engine: Engine) -> FastAPI:
     def health() -> dict[str, bool]:
         return {"ok": True}
 
+    secure = settings.public_url.startswith("https://")
+    cookie = "__Host-crosswind" if secure else "crosswind"  # browsers keep the first to this host, over TLS
+    accounts = Accounts(writer) if writer and settings.auth == "local" else None
+    if writer:
+        add_orders(server, writer, settings.run, login=accounts is not None)
+    if accounts:
+        add_login(server, accounts, cookie, secure, Throttle())
+    add_exports(server, reader)
+    add_subscriptions(server, settings, engine, pulse)
     add_api(server, reader, pulse)
     policy = content_security_policy(_add_pages(server, reader))
-    server.add_middleware(Guard, policy=policy)
+    public = {host_name(urlsplit(settings.public_url).netloc)} if accounts else set()
+    server.add_middleware(ETags)  # the last added is the first asked
+    server.add_middleware(Login, accounts=accounts, cookie=cookie)
+    server.add_middleware(Guard, policy=policy, hosts=(*LOOPBACK, *public))
     return server
 
 

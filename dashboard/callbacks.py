@@ -15,16 +15,19 @@ from typing import Any
 
 import structlog
 from dash import ALL as EVERY
-from dash import Dash, Input, Output, State, ctx, html, no_update
+from dash import ClientsideFunction, Dash, Input, Output, State, ctx, html, no_update
 from dash.exceptions import PreventUpdate
 
-from crosswind.dashboard import components, content
+from crosswind.dashboard import components, content, i18n, inbox, models_page
+from crosswind.dashboard.i18n import _
 from crosswind.dashboard.pages.frame import navigation
 from crosswind.dashboard.pages.skeletons import skeleton
 from crosswind.dashboard.queries import Reader
 from crosswind.dashboard.view import DEFAULT_RANGE, Pick, View
 from crosswind.errors import DatabaseError
 from crosswind.models.taxonomy import TOPICS
+from crosswind.stream.adapters.postgres import alert_orders
+from crosswind.stream.domain.bucket import ALL
 
 _log = structlog.get_logger(__name__)
 _ADDRESS = (Input("url", "pathname"), Input("url", "search"))
@@ -48,6 +51,7 @@ def _patient(render: Render) -> Render:
 
     @functools.wraps(render)
     async def rendering(*arguments: Any) -> Any:
+        i18n.use(View.from_query(arguments[1]).ui)  # path, search, …
         try:
             return await render(*arguments)
         except DatabaseError as error:
@@ -80,6 +84,17 @@ def _add_controls(app: Dash, reader: Reader) -> None:
         return (no_update, view.range, list(view.topics), list(view.langs), view.sentiment or None, langs)
 
     @app.callback(
+        *(Output(f"label-{name}", "children") for name in ("range", "topics", "languages", "sentiment")),
+        *(Output(name, "placeholder") for name in ("topics", "langs", "sentiment")),
+        Output("brand", "href"), Input("url", "search"),
+    )  # fmt: skip
+    async def labels(search: str) -> tuple[str, ...]:
+        ui = View.from_query(search).ui
+        i18n.use(ui)
+        texts = (_("Range"), _("Topics"), _("Languages"), _("Sentiment"))
+        return (*texts, _("all topics"), _("all languages"), _("all sentiments"), "/" + View(ui=ui).to_query())
+
+    @app.callback(
         Output("langs", "options", allow_duplicate=True),
         Input("pulse", "data"),
         State("url", "search"),
@@ -87,7 +102,7 @@ def _add_controls(app: Dash, reader: Reader) -> None:
         prevent_initial_call=True,
     )
     @_patient
-    async def languages(_pulse: Any, search: str, chosen: Any) -> list[str]:
+    async def present(_pulse: Any, search: str, chosen: Any) -> list[str]:
         return sorted({*await asyncio.to_thread(_languages, reader, View.from_query(search)), *(chosen or ())})
 
 
@@ -109,7 +124,7 @@ def _add_address(app: Dash) -> None:
         State("url", "search"),
         prevent_initial_call=True,
     )
-    async def open_point(_: Any, search: str) -> str:
+    async def open_point(_clicks: Any, search: str) -> str:
         topic = ctx.triggered_id["topic"] if ctx.triggered_id else ""
         return _picked(topic, ctx.triggered[0]["value"], search)
 
@@ -120,7 +135,21 @@ def _add_address(app: Dash) -> None:
         prevent_initial_call=True,
     )
     async def open_series_point(click: Any, search: str) -> str:
-        return _picked(View.from_query(search).topic, click, search)
+        return _picked(View.from_query(search).topic or ALL, click, search)
+
+    @app.callback(
+        Output("url", "pathname", allow_duplicate=True), Output("url", "search", allow_duplicate=True),
+        Input("heat", "clickData"), State("url", "search"), prevent_initial_call=True,
+    )  # fmt: skip
+    async def open_cell(click: Any, search: str) -> tuple[str, str]:
+        try:
+            topic, lang = click["points"][0]["y"], click["points"][0]["x"]
+        except (KeyError, IndexError, TypeError):
+            raise PreventUpdate from None
+        if topic not in TOPICS:
+            raise PreventUpdate
+        view = replace(View.from_query(search).plain, langs=(str(lang),))
+        return tuple(components.series_href(view, topic).split("?", 1))  # type: ignore[return-value]
 
     @app.callback(
         Output("page", "children"), Output("page", "data-shown"), Output("navigation", "children"), *_ADDRESS,
@@ -128,7 +157,9 @@ def _add_address(app: Dash) -> None:
     )  # fmt: skip
     async def open_page(pathname: str, search: str, shown: str | None) -> tuple[Any, ...]:
         view = View.from_query(search)
-        wanted = f"{pathname} {view.topic}" if pathname == "/series" else pathname
+        i18n.use(view.ui)
+        wanted = f"{pathname} {view.topic} {view.entity}" if pathname == "/series" else pathname
+        wanted = f"{wanted} {i18n.current()}"
         if wanted == shown:  # only the filters changed: the charts stay, with their zoom
             return no_update, no_update, navigation(pathname, view)
         return skeleton(pathname, view), wanted, navigation(pathname, view)
@@ -148,62 +179,60 @@ def _add_header(app: Dash, reader: Reader) -> None:
     @app.callback(
         Output("freshness", "children"), Output("main", "className"), *_DATA
     )  # fmt: skip
-    async def header(path: str, _search: str, _pulse: Any) -> tuple[Any, Any]:
+    async def header(path: str, search: str, _pulse: Any) -> tuple[Any, Any]:
+        i18n.use(View.from_query(search).ui)
         try:
             status = await asyncio.to_thread(reader.status)
         except DatabaseError as error:
             _log.warning("the header could not be refreshed", error=str(error))
-            badge = html.Span("✕ database does not answer", className="badge alert")
-            return [badge, html.Span("what is shown may be old", className="quiet")], no_update
+            badge = html.Span(_("✕ database does not answer"), className="badge alert")
+            return [badge, html.Span(_("what is shown may be old"), className="quiet")], no_update
         place = (path or "/").strip("/") or "overview"
         return components.freshness(status), f"ready on-{place}" if status.now else "empty"
 
 
 def _add_overview(app: Dash, reader: Reader) -> None:
+    in_browser: Any = app  # its type is not written down
+
     @app.callback(
+        Output("overview-answer", "data"),
         *(Output({"type": kind, "topic": EVERY}, prop)
-          for kind, prop in (("trend", "figure"), ("trend", "relayoutData"), ("summary", "children"),
-                             ("card", "className"), ("open", "href"))),
-        Output("figures", "children"), Output("movers", "children"), Output("heat", "figure"), *_DATA,
-        State({"type": "trend", "topic": EVERY}, "relayoutData"),
+          for kind, prop in (("summary", "children"), ("card", "className"), ("open", "href"))),
+        Output("figures", "children"), Output("movers", "children"), Output("entities", "children"),
+        Output("heat", "figure"), *_DATA,
     )  # fmt: skip
     @_patient
-    async def overview(_path: str, search: str, _pulse: Any, looks: list[Any]) -> tuple[Any, ...]:
+    async def overview(_path: str, search: str, _pulse: Any) -> tuple[Any, ...]:
         view = View.from_query(search)
         found = await asyncio.to_thread(lambda: content.overview(reader, view, reader.status()))
         if found is None:
             raise PreventUpdate
-        topics = [output["id"]["topic"] for output in ctx.outputs_list[0]]
+        topics = [output["id"]["topic"] for output in ctx.outputs_list[1]]
         alerts = {topic: len(found.bands(topic)) for topic in topics}
         hidden = {topic for topic in topics if view.topics and topic not in view.topics}
+        figures = {topic: found.figure(topic, view) for topic in topics if topic not in hidden}
         return (
-            [no_update if topic in hidden else found.figure(topic, view, zoom=_zoom(look))
-             for topic, look in zip(topics, looks, strict=True)],
-            _forgotten(len(topics)),
+            {"figures": figures, "fresh": _fresh()},
             [components.card_summary(found.trends.get(topic), alerts[topic]) for topic in topics],
             [_card_class(topic in hidden, alerts[topic], topic in found.trends) for topic in topics],
             [components.series_href(view, topic) for topic in topics],
-            components.key_figures(found.articles, found.negative, found.incidents, found.langs, _kept(view)),
+            components.key_figures(found.articles, found.negative, found.incidents, found.langs,
+                                   view.plain.to_query()),
             components.mover_list(found.movers, view),
+            components.entity_list(found.entities, view),
             found.heat(),
         )  # fmt: skip
 
-
-def _kept(view: View) -> str:
-    return replace(view, topic="", pick=None, before="").to_query()
-
-
-def _zoom(relayout: Any) -> tuple[str, str] | None:
-    """The part of the time axis that the reader zoomed to. A new address starts unzoomed; only news keeps the zoom."""
-    if ctx.triggered_id != "pulse" or not isinstance(relayout, dict):
-        return None
-    start, end = relayout.get("xaxis.range[0]"), relayout.get("xaxis.range[1]")
-    return (start, end) if isinstance(start, str) and isinstance(end, str) else None
+    in_browser.clientside_callback(
+        ClientsideFunction("crosswind", "overview"),
+        Output({"type": "trend", "topic": EVERY}, "figure"), Input("overview-answer", "data"),
+        prevent_initial_call=True,
+    )  # fmt: skip
 
 
-def _forgotten(count: int) -> list[Any]:
-    """Takes zooms out of the charts' memory with a new address, so that the next news does not bring them back."""
-    return [no_update if ctx.triggered_id == "pulse" else None] * count
+def _fresh() -> bool:
+    """Whether the answer is to a new address: that starts unzoomed, or as the address says; news keeps the zoom."""
+    return bool(ctx.triggered_id != "pulse")
 
 
 def _card_class(hidden: bool, alerts: int, known: bool) -> str:
@@ -211,19 +240,28 @@ def _card_class(hidden: bool, alerts: int, known: bool) -> str:
 
 
 def _add_lists(app: Dash, reader: Reader) -> None:
-    @app.callback(Output("articles", "children"), Output("pick", "children"), *_DATA)
+    @app.callback(
+        Output("articles", "children"), Output("pick", "children"), Output("exports", "children"), *_DATA
+    )  # fmt: skip
     @_patient
-    async def articles(path: str, search: str, _pulse: Any) -> tuple[Any, Any]:
+    async def articles(path: str, search: str, _pulse: Any) -> tuple[Any, Any, Any]:
         view = View.from_query(search)
-        topics = (view.topic,) if path == "/series" and view.topic else ()
-        page = await asyncio.to_thread(lambda: content.articles(reader, view, reader.status(), topics))
-        return components.article_table(page, view, path or "/"), components.pick_note(view, path or "/")
+        page = await asyncio.to_thread(lambda: content.articles(reader, view, reader.status()))
+        table = components.article_table(page, view, path or "/")
+        return table, components.pick_note(view, path or "/"), components.export_links(view)
 
-    @app.callback(Output("alerts", "children"), *_DATA)
+    @app.callback(Output("alerts", "children"), Output("silences", "children"), *_DATA)
     @_patient
-    async def alerts(_path: str, search: str, _pulse: Any) -> Any:
+    async def alerts(_path: str, search: str, _pulse: Any) -> tuple[Any, Any]:
         view = View.from_query(search)
-        return components.alert_list(await asyncio.to_thread(_incidents, reader, view), view)
+        silences = await asyncio.to_thread(alert_orders.silences, reader.engine, reader.run)
+        found = await asyncio.to_thread(_incidents, reader, view)
+        return components.alert_list(found, view, inbox.actions), inbox.silence_list(silences)
+
+    @app.callback(Output("models", "children"), *_DATA)
+    @_patient
+    async def models(_path: str, _search: str, _pulse: Any) -> Any:
+        return models_page.page(await asyncio.to_thread(models_page.read, reader.engine, reader.run))
 
 
 def _incidents(reader: Reader, view: View) -> list[Any]:
@@ -232,19 +270,29 @@ def _incidents(reader: Reader, view: View) -> list[Any]:
 
 
 def _add_series(app: Dash, reader: Reader) -> None:
+    in_browser: Any = app  # its type is not written down
+
     @app.callback(
-        Output("series", "figure"), Output("series-summary", "children"), Output("series-alerts", "children"),
-        Output("back", "href"), Output("series", "relayoutData"), *_DATA, State("series", "relayoutData"),
+        Output("series-answer", "data"), Output("series-summary", "children"), Output("series-alerts", "children"),
+        Output("back", "href"), *_DATA,
     )  # fmt: skip
     @_patient
-    async def series(_path: str, search: str, _pulse: Any, look: Any) -> tuple[Any, ...]:
+    async def series(_path: str, search: str, _pulse: Any) -> tuple[Any, ...]:
         view = View.from_query(search)
-        if view.topic not in TOPICS:
+        if view.topic not in TOPICS and not view.entity:
             raise PreventUpdate
-        found = await asyncio.to_thread(lambda: content.overview(reader, view, reader.status(), (view.topic,)))
+        found = await asyncio.to_thread(lambda: content.series(reader, view, reader.status()))
         if found is None:
             raise PreventUpdate
-        summary = components.card_summary(found.trends.get(view.topic), len(found.bands(view.topic)))
-        back = "/" + _kept(view)
-        figure = found.figure(view.topic, view, tall=True, zoom=_zoom(look))
-        return figure, summary, components.alert_list(found.incidents, view), back, _forgotten(1)[0]
+        summary = components.card_summary(found.trend if found.trend.total else None, len(found.bands))
+        answer = {"figure": found.figure(view), "fresh": _fresh()}
+        return answer, summary, components.alert_list(found.incidents, view, inbox.actions), "/" + view.plain.to_query()
+
+    in_browser.clientside_callback(
+        ClientsideFunction("crosswind", "series"), Output("series", "figure"), Input("series-answer", "data"),
+        prevent_initial_call=True,
+    )  # fmt: skip
+    in_browser.clientside_callback(
+        ClientsideFunction("crosswind", "zoomed"), Output("url", "search", allow_duplicate=True),
+        Input("series", "relayoutData"), prevent_initial_call=True,
+    )  # fmt: skip

@@ -1,6 +1,6 @@
 """Pieces of pages. Texts from data are children, which React renders as text; they never become markup."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 from dash import dcc, html
 
+from crosswind.dashboard.i18n import _
 from crosswind.dashboard.queries import Article, ArticlePage, Incident, Status
+from crosswind.dashboard.scope import EntityNews
 from crosswind.dashboard.series import Trend
 from crosswind.dashboard.view import Pick, View, stamp
 from crosswind.stream.domain.bucket import ALL
@@ -64,7 +66,7 @@ def sentiment_of(article: Article) -> Any:
     """The sentiment with its sign, the probabilities in its tooltip."""
     odds = f"negative {article.negative_ppm / 1e6:.0%}, neutral {article.neutral_ppm / 1e6:.0%}, "
     odds += f"positive {article.positive_ppm / 1e6:.0%}"
-    label = f"{SIGNS.get(article.sentiment, '')} {'unsure' if article.unsure else article.sentiment}"
+    label = f"{SIGNS.get(article.sentiment, '')} {_('unsure') if article.unsure else _(article.sentiment)}"
     known = article.sentiment if article.sentiment in SIGNS else "neutral"
     return html.Span(label, className=f"sentiment {known}", title=odds)
 
@@ -72,8 +74,8 @@ def sentiment_of(article: Article) -> Any:
 def article_table(page: ArticlePage, view: View, path: str) -> Any:
     """The list of articles with its way to older ones."""
     if not page.articles:
-        return html.P("No article matches these filters.", className="quiet")
-    columns = ("Time (UTC)", "Sentiment", "Headline", "Topic", "Lang", "Source")
+        return html.P(_("No article matches these filters."), className="quiet")
+    columns = (_("Time (UTC)"), _("Sentiment"), _("Headline"), _("Topic"), _("Lang"), _("Source"))
     rows = [_article_row(article, view) for article in page.articles]
     table = html.Table(
         [html.Thead(html.Tr([html.Th(name, scope="col") for name in columns])), html.Tbody(rows)], className="articles"
@@ -82,12 +84,12 @@ def article_table(page: ArticlePage, view: View, path: str) -> Any:
 
 
 def _article_row(article: Article, view: View) -> Any:
-    topic = dcc.Link(article.topic, href=series_href(view, article.topic))
+    topic = dcc.Link(_(article.topic), href=series_href(view, article.topic))
     return html.Tr(
         [
             html.Td(when(article.published_at), className="time"),
             html.Td(sentiment_of(article)),
-            html.Td(title_of(article), className="headline"),
+            html.Td([title_of(article), *_names(article, view)], className="headline"),
             html.Td(topic, className="topic"),
             html.Td(html.Bdi(article.lang), className="lang"),
             html.Td(html.Bdi(article.source), className="source"),
@@ -95,13 +97,22 @@ def _article_row(article: Article, view: View) -> Any:
     )
 
 
+MAX_NAMES = 4
+"""Entities linked below a headline."""
+
+
+def _names(article: Article, view: View) -> list[Any]:
+    names = [html.Bdi(dcc.Link(name, href=entity_href(view, name))) for name in article.entities[:MAX_NAMES]]
+    return [html.Span(names, className="names")] if names else []
+
+
 def _pager(page: ArticlePage, view: View, path: str) -> Any:
     links = []
     if view.before:
-        links.append(dcc.Link("« Newest", href=path + _with(view, before="").to_query(), className="button"))
+        links.append(dcc.Link(_("« Newest"), href=path + _with(view, before="").to_query(), className="button"))
     if page.next:
-        links.append(dcc.Link("Older ›", href=path + _with(view, before=page.next).to_query(), className="button"))
-    return labelled(html.Nav(links, className="pager"), "Pages of articles")
+        links.append(dcc.Link(_("Older ›"), href=path + _with(view, before=page.next).to_query(), className="button"))
+    return labelled(html.Nav(links, className="pager"), _("Pages of articles"))
 
 
 def _with(view: View, **changes: Any) -> View:
@@ -110,50 +121,60 @@ def _with(view: View, **changes: Any) -> View:
 
 def series_href(view: View, topic: str) -> str:
     """The address of a topic's own page with the same range and filters."""
-    return "/series" + _with(view, topic=topic, pick=None, before="").to_query()
+    return "/series" + _with(view.plain, topic=topic).to_query()
+
+
+def entity_href(view: View, entity: str) -> str:
+    """The address of an entity's own page with the same range and filters."""
+    return "/series" + _with(view.plain, entity=entity).to_query()
 
 
 def card_summary(trend: Trend | None, alerts: int) -> Any:
     """A card's figures: share now, its change against the whole range, and the number of articles."""
     if trend is None:
-        return html.P("no articles in this range", className="quiet")
+        return html.P(_("no articles in this range"), className="quiet")
     change = trend.change
-    parts: list[Any] = [html.Span([html.B(per_cent(trend.latest)), " negative now"])]
+    parts: list[Any] = [html.Span([html.B(per_cent(trend.latest)), " " + _("negative now")])]
     if change is not None and abs(change) >= 0.01:
         sign, kind = ("▲ +", "worse") if change > 0 else ("▼ −", "better")
-        parts.append(html.Span(f"{sign}{abs(change) * 100:.0f} pts", className=kind, title="against the whole range"))
-    parts.append(html.Span(f"{trend.total:,} articles", className="quiet"))
+        parts.append(
+            html.Span(f"{sign}{abs(change) * 100:.0f} pts", className=kind, title=_("against the whole range"))
+        )
+    parts.append(html.Span(_("{count} articles", count=f"{trend.total:,}"), className="quiet"))
     if alerts:
-        parts.append(html.Span(f"⚠ {alerts} alert{'s' if alerts > 1 else ''}", className="badge alert"))
+        count = _("⚠ {count} alert", count=1) if alerts == 1 else _("⚠ {count} alerts", count=alerts)
+        parts.append(html.Span(count, className="badge alert"))
     return html.P(parts)
 
 
-def incident_card(incident: Incident, view: View) -> Any:
-    """One alert with what was seen, what was expected, and the headlines behind it."""
+def incident_card(incident: Incident, view: View, beside: Any = None) -> Any:
+    """One alert with what was seen, what was expected, the headlines behind it, and what can be done about it."""
     end = incident.resolved_at
     facts = [
-        ("negative articles", f"{incident.observed:,}"),
-        ("expected", f"{incident.expected:.1f}"),
-        ("negative share", per_cent(incident.negative_share)),
-        ("sources", f"{incident.sources:,}"),
-        ("headlines", f"{incident.headlines:,}"),
-        ("languages", ", ".join(incident.languages) or NOTHING),
-        ("p-value", f"{incident.p_value:.1e}"),
-        ("rule", f"{incident.rule} {incident.rule_version}"),
+        (_("negative articles"), f"{incident.observed:,}"),
+        (_("expected"), f"{incident.expected:.1f}"),
+        (_("negative share"), per_cent(incident.negative_share)),
+        (_("sources"), f"{incident.sources:,}"),
+        (_("headlines"), f"{incident.headlines:,}"),
+        (_("languages"), ", ".join(incident.languages) or NOTHING),
+        (_("p-value"), f"{incident.p_value:.1e}"),
+        (_("rule"), f"{incident.rule} {incident.rule_version}"),
     ]
-    pick = pick_of(incident)
     return html.Article(
         [
             html.Header(
                 [
-                    html.Span(_STATES.get(incident.state, incident.state), className=f"badge {_state(incident.state)}"),
+                    html.Span(
+                        _(_STATES.get(incident.state, incident.state)), className=f"badge {_state(incident.state)}"
+                    ),
                     html.H3(html.Bdi(scope_of(incident))),
                     html.Span([when(incident.started_at), " → ", when(end) if end else "now"], className="quiet"),
                 ]
             ),
             html.Dl([html.Div([html.Dt(name), html.Dd(html.Bdi(value))]) for name, value in facts]),
             html.Ul([html.Li(html.Bdi(title, dir="auto")) for title in incident.evidence], className="evidence"),
-            dcc.Link("Articles of this alert ›", href="/" + view.picked(pick).to_query()) if pick else None,
+            dcc.Link(_("Articles of this alert ›"), href=_evidence_href(incident, view)),
+            beside,
         ],
         className=f"incident {_state(incident.state)}",
     )
@@ -168,41 +189,48 @@ def _state(state: str) -> str:
 
 def scope_of(incident: Incident) -> str:
     """What an incident is about, in words."""
-    parts = ["all topics" if incident.topic == ALL else incident.topic]
+    parts = [_("all topics") if incident.topic == ALL else incident.topic]
     parts += [] if incident.entity == ALL else [incident.entity]
-    return " · ".join([*parts, "all languages" if incident.lang == ALL else incident.lang])
+    return " · ".join([*parts, _("all languages") if incident.lang == ALL else incident.lang])
 
 
-def pick_of(incident: Incident) -> Pick | None:
-    """The articles of an incident as a pick; None for one over all topics, which no pick can name."""
+def _evidence_href(incident: Incident, view: View) -> str:
+    """Where an incident's articles are: on its own series' page."""
+    topic, entity = ("" if name == ALL else name for name in (incident.topic, incident.entity))
+    path = "/series" if topic or entity else "/"
+    return path + _with(view.plain, topic=topic, entity=entity).picked(pick_of(incident)).to_query()
+
+
+def pick_of(incident: Incident) -> Pick:
+    """The articles of an incident as a pick."""
     end = incident.resolved_at or incident.fired_at or incident.started_at
     start = incident.started_at.replace(microsecond=0)
-    if incident.topic == ALL:
-        return None
     return Pick(incident.topic, start, max(end.replace(microsecond=0), start) + timedelta(minutes=1))
 
 
-def alert_list(incidents: Sequence[Incident], view: View) -> Any:
+def alert_list(
+    incidents: Sequence[Incident], view: View, beside: Callable[[Incident], Any] = lambda incident: None
+) -> Any:
     """Alerts, newest first."""
     if not incidents:
-        return html.P("No alert in this range. Bad news stayed within what is usual.", className="quiet")
-    return html.Div([incident_card(incident, view) for incident in incidents], className="incidents")
+        return html.P(_("No alert in this range. Bad news stayed within what is usual."), className="quiet")
+    return html.Div([incident_card(incident, view, beside(incident)) for incident in incidents], className="incidents")
 
 
 def freshness(status: Status) -> list[Any]:
     """The header's badge: whether data flows, how far event time has come, and which model judged the newest."""
     if status.now is None:
-        return [html.Span("○ waiting", className="badge")]
+        return [html.Span(_("○ waiting"), className="badge")]
     quiet = status.quiet_seconds
     flowing = quiet is not None and quiet < 60
-    label = "● live" if flowing else f"○ quiet for {_ago(quiet)}"
+    label = _("● live") if flowing else _("○ quiet for {time}", time=_ago(quiet))
     behind = (status.now - status.evaluated_to).total_seconds() if status.evaluated_to else None
     return [
-        html.Span(label, className="badge live" if flowing else "badge", title="since the last article was stored"),
-        _fact("data to", [when(status.now), " UTC"]),
-        _fact("alerts behind by", NOTHING if behind is None else _ago(max(0.0, behind))),
-        _fact("model", html.Code((status.model or NOTHING)[:16])),
-        _fact("run", html.Code(status.run)),
+        html.Span(label, className="badge live" if flowing else "badge", title=_("since the last article was stored")),
+        _fact(_("data to"), [when(status.now), " UTC"]),
+        _fact(_("alerts behind by"), NOTHING if behind is None else _ago(max(0.0, behind))),
+        _fact(_("model"), html.Code((status.model or NOTHING)[:16])),
+        _fact(_("run"), html.Code(status.run)),
     ]
 
 
@@ -228,8 +256,9 @@ def pick_note(view: View, path: str) -> Any:
     """What the list of articles is narrowed to, with a way back."""
     if view.pick is None:
         return None
-    what = [html.B(view.pick.topic), " from ", when(view.pick.start), " to ", when(view.pick.end), " UTC "]
-    return html.P([*what, dcc.Link("✕ show all", href=path + view.picked(None).to_query())], className="chip")
+    about = _("all topics") if view.pick.topic == ALL else _(view.pick.topic)
+    what = [html.B(about), " ", _("from"), " ", when(view.pick.start), " ", _("to"), " ", when(view.pick.end), " UTC "]
+    return html.P([*what, dcc.Link(_("✕ show all"), href=path + view.picked(None).to_query())], className="chip")
 
 
 def key_figures(
@@ -239,14 +268,14 @@ def key_figures(
     still_open = sum(incident.state == "firing" for incident in incidents)
     share = negative / articles if articles else None
     shown = [
-        ("Articles", f"{articles:,}", "in this range"),
-        ("Negative share", per_cent(share), f"{negative:,} negative articles"),
-        ("Alerts", f"{len(incidents):,}", f"{still_open} open now"),
-        ("Languages", f"{len(langs):,}", ", ".join(langs[:6]) + (" …" if len(langs) > 6 else "")),
+        (_("Articles"), f"{articles:,}", _("in this range")),
+        (_("Negative share"), per_cent(share), _("{count} negative articles", count=f"{negative:,}")),
+        (_("Alerts"), f"{len(incidents):,}", _("{count} open now", count=still_open)),
+        (_("Languages"), f"{len(langs):,}", ", ".join(langs[:6]) + (" …" if len(langs) > 6 else "")),
     ]
     return [
         html.Div([html.Span(name, className="label"), html.Strong(value), html.Span(html.Bdi(note), className="quiet"),
-                  dcc.Link("All alerts ›", href="/alerts" + query, className="more") if name == "Alerts" else None],
+                  *[dcc.Link(_("All alerts ›"), href="/alerts" + query, className="more")] * (name == _("Alerts"))],
                  className="kpi")
         for name, value, note in shown
     ]  # fmt: skip
@@ -256,10 +285,32 @@ def mover_list(movers: Sequence[Trend], view: View) -> list[Any]:
     """The topics that moved most, each a link to its own page."""
     if not movers:
         return []
-    found: list[Any] = [html.Span("Moving now", className="label")]
+    found: list[Any] = [html.Span(_("Moving now"), className="label")]
     for trend in movers:
         change = trend.change or 0.0
         sign, kind = ("▲ +", "worse") if change > 0 else ("▼ −", "better")
         moved = html.Span(f" {sign}{abs(change) * 100:.0f} pts", className=kind)
-        found.append(dcc.Link([html.B(trend.topic), moved], href=series_href(view, trend.topic), className="mover"))
+        found.append(dcc.Link([html.B(_(trend.topic)), moved], href=series_href(view, trend.topic), className="mover"))
     return found
+
+
+def entity_list(found: Sequence[EntityNews], view: View) -> list[Any]:
+    """The names with most bad news lately, each a link to its own page."""
+    if not found:
+        return []
+    links: list[Any] = [html.Span(_("Most bad news, last 24 h"), className="label")]
+    for news in found:
+        text = f" {news.negative:,} of {news.articles:,}"
+        count = html.Span(text, className="quiet", title=_("negative of all articles"))
+        links.append(dcc.Link([html.B(html.Bdi(news.entity)), count], href=entity_href(view, news.entity),
+                              className="mover"))  # fmt: skip
+    return links
+
+
+def export_links(view: View) -> list[Any]:
+    """Files of what is shown."""
+    query = view.to_query()
+    return [
+        html.A(f"{name} CSV", href=f"/export/{file}.csv{query}", download=f"crosswind-{file}.csv", className="button")
+        for name, file in ((_("Articles"), "articles"), (_("Chart"), "trends"))
+    ]

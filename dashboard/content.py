@@ -1,16 +1,20 @@
 """What each page needs from the database, fetched in one go and turned into figures. No dash here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from crosswind.dashboard import scope as scopes
+from crosswind.dashboard.baseline import Expected, expected
 from crosswind.dashboard.figures import Band, heat_figure, trend_figure
-from crosswind.dashboard.queries import ArticlePage, Incident, Reader, Status, Wanted
+from crosswind.dashboard.queries import PAGE, ArticlePage, Incident, Reader, Status, Wanted
+from crosswind.dashboard.scope import EntityNews, Scope
 from crosswind.dashboard.series import Span, Trend, gaps, span_of
 from crosswind.dashboard.view import RANGES, View
 from crosswind.errors import DataError
 from crosswind.models.taxonomy import TOPICS
+from crosswind.stream.domain.bucket import ALL
 
 MAX_LANGS = 20
 """Columns of the heat map; the rarest languages are left out."""
@@ -32,6 +36,7 @@ class Overview:
     gaps: tuple[tuple[datetime, datetime], ...]
     langs: list[str]
     counts: dict[tuple[str, str], tuple[int, int]]
+    entities: list[EntityNews]
 
     @property
     def articles(self) -> int:
@@ -53,20 +58,61 @@ class Overview:
         """The alerts on one topic's chart. Those of an entity are over all topics, and would be on every chart."""
         return [band_of(i, topic, self.span) for i in self.incidents if i.topic == topic]
 
-    def figure(
-        self, topic: str, view: View, *, tall: bool = False, zoom: tuple[str, str] | None = None
-    ) -> dict[str, Any]:
+    def figure(self, topic: str, view: View) -> dict[str, Any]:
         """One topic's chart."""
         revision = f"{view.range} {topic}"
         return trend_figure(
-            self.trends.get(topic), self.span, bands=self.bands(topic), gaps=self.gaps, revision=revision, tall=tall,
-            zoom=zoom,
-        )  # fmt: skip
+            self.trends.get(topic), self.span, bands=self.bands(topic), gaps=self.gaps, revision=revision
+        )
 
     def heat(self) -> dict[str, Any]:
         """The heat map of languages."""
         topics = [topic for topic in TOPICS if topic in self.trends]
         return heat_figure(topics, self.langs[:MAX_LANGS], self.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class OneSeries:
+    """Everything behind the series page."""
+
+    scope: Scope
+    span: Span
+    trend: Trend
+    expected: Expected
+    incidents: list[Incident]
+    gaps: tuple[tuple[datetime, datetime], ...]
+
+    @property
+    def bands(self) -> list[Band]:
+        """Its alerts, as bands."""
+        return [band_of(incident, self.scope.topic, self.span) for incident in self.incidents]
+
+    def figure(self, view: View) -> dict[str, Any]:
+        """Its chart."""
+        return trend_figure(
+            self.trend, self.span, bands=self.bands, gaps=self.gaps, revision=f"{view.range} {self.scope}", tall=True,
+            expected=self.expected,
+        )  # fmt: skip
+
+
+def scope_of(view: View) -> Scope:
+    """The series that a view names."""
+    return Scope(view.topic or ALL, view.langs, view.entity or ALL)
+
+
+def series(reader: Reader, view: View, status: Status) -> OneSeries | None:
+    """What the series page shows; None while the database is empty. Blocks."""
+    span = span_for(view, status)
+    if span is None:
+        return None
+    scope = scope_of(view)
+    trend = scopes.trend(reader, span, scope)
+    incidents = reader.incidents(
+        span.start, span.end, topics=(view.topic,) if view.topic else (), langs=view.langs, entity=scope.entity
+    )
+    shown = [found for found in incidents if found.fired_at and (found.topic == scope.topic or scope.entity != ALL)]
+    band = expected(trend, span, scopes.hourly(reader, span, scope))
+    return OneSeries(scope, span, trend, band, shown, gaps(span, reader.totals(span)))
 
 
 def band_of(incident: Incident, topic: str, span: Span) -> Band:
@@ -100,18 +146,25 @@ def overview(reader: Reader, view: View, status: Status, topics: Sequence[str] =
         gaps=gaps(span, reader.totals(span)),
         langs=sorted(langs, key=lambda lang: (-langs[lang], lang)),
         counts={(cell.topic, cell.lang): (cell.articles, cell.negative) for cell in cells},
+        entities=scopes.entities(reader, span, view.langs),
     )
 
 
-def articles(reader: Reader, view: View, status: Status, topics: Sequence[str] = ()) -> ArticlePage:
+def articles(reader: Reader, view: View, status: Status, limit: int = PAGE) -> ArticlePage:
     """The list of articles of a view: those of its pick, else the newest of its range. Blocks."""
     span = span_for(view, status)
     if span is None:
         return ArticlePage([], None)
-    chosen = (view.pick.topic,) if view.pick else tuple(topics) or view.topics
+    topics = (view.topic,) if view.topic else view.topics
+    if view.pick and view.pick.topic != ALL:
+        topics = (view.pick.topic,)
     start, end = (view.pick.start, view.pick.end) if view.pick else (span.start, span.end)
-    wanted = Wanted(chosen, view.langs, view.sentiment, start, end, view.before)
+    wanted = Wanted(topics, view.langs, view.sentiment, start, end, view.before)
     try:
-        return reader.articles(wanted)
+        return _articles(reader, wanted, view.entity, limit)
     except DataError:  # a link with a broken cursor starts again at the newest
-        return reader.articles(Wanted(chosen, view.langs, view.sentiment, start, end))
+        return _articles(reader, replace(wanted, before=""), view.entity, limit)
+
+
+def _articles(reader: Reader, wanted: Wanted, entity: str, limit: int) -> ArticlePage:
+    return scopes.mentions(reader, wanted, entity, limit) if entity else reader.articles(wanted, limit)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from crosswind.dashboard.baseline import Expected
 from crosswind.dashboard.series import Span, Trend
 
 NEGATIVE: Final = "#D55E00"
@@ -21,6 +22,8 @@ VOLUME: Final = "#7FA7C9"
 BAND: Final = "rgba(230,159,0,0.20)"
 BAND_EDGE: Final = "#E69F00"
 INK: Final = "#3B2200"
+USUAL: Final = "rgba(86,96,114,0.16)"
+USUAL_EDGE: Final = "#566072"
 SILENT: Final = "rgba(128,128,128,0.14)"
 HEAT: Final = [[0.0, "#F2E9DC"], [0.35, "#F0B27A"], [0.7, "#D55E00"], [1.0, "#7A2E00"]]
 
@@ -53,8 +56,15 @@ def escape(text: str, limit: int = 120) -> str:
 
 
 def trend_figure(
-    trend: Trend | None, span: Span, *, bands: Sequence[Band], gaps: Sequence[tuple[datetime, datetime]], revision: str,
-    tall: bool = False, zoom: tuple[str, str] | None = None,
+    trend: Trend | None,
+    span: Span,
+    *,
+    bands: Sequence[Band],
+    gaps: Sequence[tuple[datetime, datetime]],
+    revision: str,
+    tall: bool = False,
+    zoom: tuple[str, str] | None = None,
+    expected: Expected | None = None,
 ) -> Figure:
     """Negative share above volume for one topic.
 
@@ -64,12 +74,14 @@ def trend_figure(
         gaps: stretches in which the whole feed was silent.
         revision: while it stays the same, Plotly keeps what the reader did to the chart.
         tall: the drill-down's size instead of a card's.
-        zoom: the part of the time axis that the reader looks at, as Plotly reported it; None: all of the span.
+        zoom: the part of the time axis that is looked at, UTC without a zone; None: all of the span.
+        expected: the usual range of the share, drawn behind it.
     """
-    data = _traces(trend, span) if trend else []
+    data = _usual(expected, span) if expected and expected.known else []
+    data += _traces(trend, span) if trend else []
     data += [*_band_strip(bands, span), _anchor(span)]
     layout = _layout(span, bands, gaps, revision, tall)
-    if zoom:  # Plotly's own `uirevision` lost the zoom here whenever the span had moved on
+    if zoom:
         layout["xaxis"] |= {"range": list(zoom), "autorange": False}
     return {"data": data, "layout": layout}
 
@@ -91,6 +103,20 @@ def _traces(trend: Trend, span: Span) -> list[Figure]:
          "hovertemplate": "%{y} negative articles<extra></extra>"},
         {**bars, "name": "other articles", "y": other, "marker": {"color": VOLUME},
          "hovertemplate": "%{y} other articles<extra></extra>"},
+    ]  # fmt: skip
+
+
+def _usual(expected: Expected, span: Span) -> list[Figure]:
+    """The usual range as an area, and the expected share as a dotted line in it."""
+    middles = [_plain(at + span.step / 2) for at in span.times]
+    edge = {"type": "scatter", "mode": "lines", "x": middles, "connectgaps": False, "hoverinfo": "skip",
+            "line": {"width": 0, "color": USUAL_EDGE}}  # fmt: skip
+    return [
+        {**edge, "name": "usual, low", "y": list(expected.low)},
+        {**edge, "name": "usual, high", "y": list(expected.high), "fill": "tonexty", "fillcolor": USUAL},
+        {**edge, "name": "expected share", "y": list(expected.share), "hoverinfo": "all",
+         "line": {"width": 1.5, "dash": "dot", "color": USUAL_EDGE},
+         "hovertemplate": "%{y:.0%} expected<extra></extra>"},
     ]  # fmt: skip
 
 

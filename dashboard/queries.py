@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from crosswind.dashboard.series import Span, Trend, trend_of
 from crosswind.errors import DatabaseError, DataError
+from crosswind.stream.adapters.postgres.alert_tables import SilenceRow, VerdictRow
 from crosswind.stream.adapters.postgres.schema import (
     ArticleRow,
     BucketRow,
@@ -111,6 +112,9 @@ class Incident:
     evidence: list[str]
     evidence_ids: list[str]
     model: str
+    acknowledged_by: str | None = None
+    silenced: bool = False
+    leads: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +174,8 @@ class Reader:
             func.extract("epoch", func.clock_timestamp() - func.max(WatermarkRow.moved_at)).label("quiet"),
         ).where(WatermarkRow.run == self._run)
         evaluated = select(EngineRow.evaluated_to).where(EngineRow.run == self._run)
-        last, first = self._rows(newest), self._rows(earliest)
-        mark, engine = self._rows(watermark), self._rows(evaluated)
+        last, first = self.rows(newest), self.rows(earliest)
+        mark, engine = self.rows(watermark), self.rows(evaluated)
         published, model = tuple(last[0]) if last else (None, None)
         quiet = None if mark[0].quiet is None else max(0.0, float(mark[0].quiet))
         to = engine[0][0] if engine else None
@@ -182,17 +186,20 @@ class Reader:
         moved = select(func.max(WatermarkRow.moved_at)).where(WatermarkRow.run == self._run).scalar_subquery()
         seq = select(func.max(TransitionRow.seq)).where(TransitionRow.run == self._run).scalar_subquery()
         to = select(func.max(EngineRow.evaluated_to)).where(EngineRow.run == self._run).scalar_subquery()
-        row = self._rows(select(moved, seq, to))[0]
+        taken = select(func.max(IncidentRow.acknowledged_at)).where(IncidentRow.run == self._run).scalar_subquery()
+        said = select(func.max(VerdictRow.given_at)).where(VerdictRow.run == self._run).scalar_subquery()
+        silences = select(func.count(), func.count(SilenceRow.ended_at)).where(SilenceRow.run == self._run).subquery()
+        row = self.rows(select(moved, seq, to, taken, said, silences))[0]
         return "|".join("" if value is None else str(value) for value in row)
 
     def trends(self, span: Span, *, topics: Sequence[str] = (), langs: Sequence[str] = ()) -> dict[str, Trend]:
         """Topic -> its trend over the span; topics without an article in it are absent."""
         at = func.date_bin(span.step, BucketRow.minute, literal(_EPOCH)).label("at")
         counts = [func.sum(getattr(BucketRow, name)).label(name) for name in ("articles", "negative", "positive")]
-        query = select(BucketRow.topic, at, *counts).where(self._bucket_span(span.warm_start, span.end))
-        query = _among(_among(query, BucketRow.topic, topics), BucketRow.lang, langs)
+        query = select(BucketRow.topic, at, *counts).where(self.bucket_span(span.warm_start, span.end))
+        query = among(among(query, BucketRow.topic, topics), BucketRow.lang, langs)
         rows: dict[str, list[tuple[datetime, int, int, int]]] = {}
-        for row in self._rows(query.group_by(BucketRow.topic, at)):
+        for row in self.rows(query.group_by(BucketRow.topic, at)):
             rows.setdefault(row.topic, []).append((row.at, int(row.articles), int(row.negative), int(row.positive)))
         trends = {topic: trend_of(topic, span, found) for topic, found in rows.items()}
         return {topic: trend for topic, trend in trends.items() if trend.total}
@@ -201,15 +208,15 @@ class Reader:
         """Articles per bin over all topics and languages: where this is 0, the feed was silent."""
         at = func.date_bin(span.step, BucketRow.minute, literal(_EPOCH)).label("at")
         query = select(at, func.sum(BucketRow.articles).label("articles"))
-        rows = self._rows(query.where(self._bucket_span(span.start, span.end)).group_by(at))
+        rows = self.rows(query.where(self.bucket_span(span.start, span.end)).group_by(at))
         found = {row.at: int(row.articles) for row in rows}
         return [found.get(time, 0) for time in span.times]
 
     def cells(self, start: datetime, end: datetime) -> list[Cell]:
         """Articles per topic and language, the most frequent languages first."""
         counts = func.sum(BucketRow.articles), func.sum(BucketRow.negative)
-        query: Any = select(BucketRow.topic, BucketRow.lang, *counts).where(self._bucket_span(start, end))
-        rows = self._rows(query.group_by(BucketRow.topic, BucketRow.lang))
+        query: Any = select(BucketRow.topic, BucketRow.lang, *counts).where(self.bucket_span(start, end))
+        rows = self.rows(query.group_by(BucketRow.topic, BucketRow.lang))
         cells = [Cell(row[0], row[1], int(row[2]), int(row[3])) for row in rows]
         return sorted(cells, key=lambda cell: (-cell.articles, cell.topic, cell.lang))
 
@@ -221,7 +228,7 @@ class Reader:
         """
         fields = [getattr(ArticleRow, name) for name in Article.__dataclass_fields__]
         query = select(*fields).where(ArticleRow.run == self._run)
-        query = _among(_among(query, ArticleRow.topic, wanted.topics), ArticleRow.lang, wanted.langs)
+        query = among(among(query, ArticleRow.topic, wanted.topics), ArticleRow.lang, wanted.langs)
         if wanted.sentiment:
             query = query.where(ArticleRow.sentiment == wanted.sentiment)
         if wanted.start:
@@ -229,14 +236,20 @@ class Reader:
         if wanted.end:
             query = query.where(ArticleRow.published_at < wanted.end)
         if wanted.before:
-            query = query.where(tuple_(ArticleRow.published_at, ArticleRow.article_id) < _decode(wanted.before))
+            query = query.where(tuple_(ArticleRow.published_at, ArticleRow.article_id) < decode_cursor(wanted.before))
         query = query.order_by(ArticleRow.published_at.desc(), ArticleRow.article_id.desc()).limit(limit + 1)
-        found = [Article(**row._asdict()) for row in self._rows(query)]
+        found = [Article(**row._asdict()) for row in self.rows(query)]
         page = found[:limit]
-        return ArticlePage(page, _encode(page[-1]) if len(found) > limit else None)
+        return ArticlePage(page, encode_cursor(page[-1]) if len(found) > limit else None)
 
     def incidents(
-        self, start: datetime, end: datetime, *, topics: Sequence[str] = (), langs: Sequence[str] = ()
+        self,
+        start: datetime,
+        end: datetime,
+        *,
+        topics: Sequence[str] = (),
+        langs: Sequence[str] = (),
+        entity: str | None = None,
     ) -> list[Incident]:
         """Incidents that were open at some time of the span, newest first, `MAX_INCIDENTS` at most.
 
@@ -248,10 +261,11 @@ class Reader:
             IncidentRow.started_at < end,
             or_(IncidentRow.resolved_at.is_(None), IncidentRow.resolved_at >= start),
         )
-        query = _among(query, IncidentRow.topic, (*topics, ALL) if topics else ())
-        query = _among(query, IncidentRow.lang, (*langs, ALL) if langs else ())
+        query = among(query, IncidentRow.topic, (*topics, ALL) if topics else ())
+        query = among(query, IncidentRow.lang, (*langs, ALL) if langs else ())
+        query = query if entity is None else query.where(IncidentRow.entity == entity)
         query = query.order_by(IncidentRow.started_at.desc(), IncidentRow.incident_id).limit(MAX_INCIDENTS)
-        rows = [row._asdict() for row in self._rows(query)]
+        rows = [row._asdict() for row in self.rows(query)]
         titles = self._titles({article_id for row in rows for article_id in row["evidence"][:EVIDENCE]})
         return [_incident(row, titles) for row in rows]
 
@@ -260,26 +274,42 @@ class Reader:
         names = Transition.__dataclass_fields__
         query = select(*(getattr(TransitionRow, name) for name in names))
         query = query.where(TransitionRow.run == self._run, TransitionRow.seq > seq)
-        return [Transition(**row._asdict()) for row in self._rows(query.order_by(TransitionRow.seq).limit(limit))]
+        return [Transition(**row._asdict()) for row in self.rows(query.order_by(TransitionRow.seq).limit(limit))]
 
     def last_seq(self) -> int:
         """The newest transition's number, 0 when there is none."""
-        found = self._rows(select(func.max(TransitionRow.seq)).where(TransitionRow.run == self._run))[0][0]
+        found = self.rows(select(func.max(TransitionRow.seq)).where(TransitionRow.run == self._run))[0][0]
         return int(found or 0)
 
     def _titles(self, ids: set[str]) -> dict[str, str]:
         if not ids:
             return {}
         query: Any = select(ArticleRow.article_id, ArticleRow.title)
-        rows = self._rows(query.where(ArticleRow.run == self._run, ArticleRow.article_id.in_(sorted(ids))))
+        rows = self.rows(query.where(ArticleRow.run == self._run, ArticleRow.article_id.in_(sorted(ids))))
         return {row.article_id: row.title for row in rows}
 
-    def _bucket_span(self, start: datetime, end: datetime) -> Any:
+    @property
+    def run(self) -> str:
+        """The run that is read."""
+        return self._run
+
+    @property
+    def engine(self) -> Engine:
+        """What is read from."""
+        return self._engine
+
+    def bucket_span(self, start: datetime, end: datetime, entity: str = ALL) -> Any:
+        """The condition of a stretch of buckets, those over all entities or those of one."""
         return and_(
-            BucketRow.run == self._run, BucketRow.entity == ALL, BucketRow.minute >= start, BucketRow.minute < end
+            BucketRow.run == self._run, BucketRow.entity == entity, BucketRow.minute >= start, BucketRow.minute < end
         )
 
-    def _rows(self, query: Any) -> Sequence[Any]:
+    def rows(self, query: Any) -> Sequence[Any]:
+        """All rows of a query.
+
+        Raises:
+            DatabaseError: the database cannot be reached or refuses.
+        """
         try:
             with self._engine.connect() as connection:
                 return connection.execute(query).all()
@@ -288,7 +318,8 @@ class Reader:
             raise DatabaseError(f"the database did not answer: {cause}; is it running and migrated?") from error
 
 
-def _among(query: Any, column: Any, values: Sequence[str]) -> Any:
+def among(query: Any, column: Any, values: Sequence[str]) -> Any:
+    """The query narrowed to some values of a column; none: not narrowed."""
     return query.where(column.in_(values)) if values else query
 
 
@@ -297,12 +328,18 @@ def _incident(row: dict[str, Any], titles: dict[str, str]) -> Incident:
     return Incident(**{**row, "evidence": [titles[i] for i in ids if i in titles], "evidence_ids": ids})
 
 
-def _encode(article: Article) -> str:
+def encode_cursor(article: Article) -> str:
+    """The cursor of what is older than an article."""
     key = f"{article.published_at.astimezone(UTC).isoformat()}|{article.article_id}"
     return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
 
 
-def _decode(cursor: str) -> tuple[datetime, str]:
+def decode_cursor(cursor: str) -> tuple[datetime, str]:
+    """Publication time and id of the article that a cursor was made of.
+
+    Raises:
+        DataError: it is not one of ours.
+    """
     try:
         key = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
         moment, _, article_id = key.partition("|")

@@ -1,7 +1,7 @@
-"""What every answer carries, and who may ask: headers against injected content, and the host that was asked for.
+"""What every answer carries, and what may be asked for: headers against injected content, and the host's name.
 
-There is no login yet. What keeps strangers out is that the server listens on loopback only (`serve.py`) and answers
-only to loopback names: a web page elsewhere that rebinds its own name to 127.0.0.1 sends that name, and is refused.
+Without a login, what keeps strangers out is that the server listens on loopback only (`serve.py`) and answers only to
+loopback names: a web page elsewhere that rebinds its own name to 127.0.0.1 sends that name, and is refused.
 """
 
 from collections.abc import Iterable, Sequence

@@ -78,6 +78,7 @@ class Trend:
     Attributes:
         articles, negative, positive: counts per bin, in the order of `Span.times`.
         share: negative share of the trailing window at each bin, 0 to 1; None where it holds too few articles.
+        window: articles in that trailing window.
     """
 
     topic: str
@@ -85,6 +86,7 @@ class Trend:
     negative: tuple[int, ...]
     positive: tuple[int, ...]
     share: tuple[float | None, ...]
+    window: tuple[int, ...] = ()
 
     @property
     def total(self) -> int:
@@ -129,7 +131,9 @@ def trend_of(topic: str, span: Span, rows: Sequence[tuple[datetime, int, int, in
             for column, count in zip(columns, counts, strict=True):
                 column[index] = count
     articles, negative, positive = (tuple(column[lead:]) for column in columns)
-    return Trend(topic, articles, negative, positive, _trailing(columns[0], columns[1]))
+    ends = range(WINDOW_BINS, lead + span.bins + 1)
+    window = tuple(sum(columns[0][end - WINDOW_BINS : end]) for end in ends)
+    return Trend(topic, articles, negative, positive, _trailing(columns[0], columns[1]), window)
 
 
 def _trailing(articles: Sequence[int], negative: Sequence[int]) -> tuple[float | None, ...]:

@@ -1,4 +1,4 @@
-"""Serving the dashboard: on loopback only, since there is no login yet."""
+"""Serving the dashboard: on loopback only, unless people must log in and the way to them is TLS."""
 
 import ipaddress
 import socket
@@ -25,13 +25,14 @@ def serve(settings: Settings, on_ready: Callable[[str], None] = lambda address: 
         SettingsError: the host is not loopback, or no database is set.
         ServiceError: the port is taken.
     """
-    check_host(settings.host)
+    check_host(settings)
     if not settings.database_url:  # asked here, since `stream.bootstrap` would load the whole worker
         raise SettingsError("no database: set CROSSWIND_DATABASE_URL to postgresql://…, or start `crosswind up` first")
-    engine = connect(settings.database_url.get_secret_value(), read_only=True, pool_size=8)
+    address = settings.database_url.get_secret_value()
+    engine, writer = connect(address, read_only=True, pool_size=8), connect(address, pool_size=2)
     bound = bind(settings.host, settings.port)
     try:
-        app = create_app(settings, engine)
+        app = create_app(settings, engine, writer)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=STOP_SECONDS
         )
@@ -40,20 +41,32 @@ def serve(settings: Settings, on_ready: Callable[[str], None] = lambda address: 
     finally:
         bound.close()
         engine.dispose()
+        writer.dispose()
 
 
-def check_host(host: str) -> None:
-    """Refuses every address that others can reach.
+def check_host(settings: Settings) -> None:
+    """Refuses an address that others can reach, unless they must log in, over TLS.
 
     Raises:
-        SettingsError: it is not a loopback address.
+        SettingsError: it is not a loopback address, and there is no login, or passwords would travel in the clear.
     """
+    host = settings.host
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         loopback = False
-    if not loopback:
-        raise SettingsError(f"CROSSWIND_HOST is {host!r}; the dashboard has no login yet and listens on 127.0.0.1 only")
+    if loopback:
+        return
+    if settings.auth == "none":
+        raise SettingsError(
+            f"CROSSWIND_HOST is {host!r}; without a login the dashboard listens on 127.0.0.1 only: set"
+            " CROSSWIND_AUTH=local and add accounts with `crosswind users add`"
+        )
+    if not settings.public_url.startswith("https://"):
+        raise SettingsError(
+            f"CROSSWIND_HOST is {host!r}; passwords would travel in the clear: put a TLS proxy before it and set"
+            " CROSSWIND_PUBLIC_URL to its https address"
+        )
 
 
 def bind(host: str, port: int) -> socket.socket:

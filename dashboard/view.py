@@ -22,11 +22,13 @@ DEFAULT_RANGE: Final = "48h"
 SENTIMENTS: Final = ("negative", "neutral", "positive")
 _WORD = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.IGNORECASE)
 _CURSOR = re.compile(r"[A-Za-z0-9_-]{1,400}")
+MAX_NAME: Final = 200
+"""Characters of an entity's name in an address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """A point or an alert band that was clicked: one topic between two event times (aware, UTC, whole seconds)."""
+    """A point or an alert band that was clicked: a topic (`*`: all) between two event times, aware, UTC, seconds."""
 
     topic: str
     start: datetime
@@ -41,7 +43,9 @@ class View:
         range: a key of `RANGES`.
         topics, langs: shown topics and languages, sorted; empty: all of them.
         sentiment: one of `SENTIMENTS`, or empty for all.
-        topic: the topic of the series page.
+        topic: the topic of the series page; empty: all of them.
+        entity: the entity of the series page; empty: whatever the articles are about.
+        zoom: the part of the series chart that is looked at; None: all of the range.
         pick: what was clicked; the list of articles is then about it alone.
         before: cursor of the articles page, empty for the newest.
     """
@@ -51,8 +55,11 @@ class View:
     langs: tuple[str, ...] = ()
     sentiment: str = ""
     topic: str = ""
+    entity: str = ""
+    zoom: tuple[datetime, datetime] | None = None
     pick: Pick | None = None
     before: str = ""
+    ui: str = ""
 
     @classmethod
     def from_query(cls, query: str | None) -> "View":
@@ -61,7 +68,10 @@ class View:
         >>> View.from_query("?range=6h&langs=ja,en&topics=<script>").langs
         ('en', 'ja')
         """
-        given = dict(parse_qsl((query or "").removeprefix("?"), max_num_fields=50))
+        try:
+            given = dict(parse_qsl((query or "").removeprefix("?"), max_num_fields=50))
+        except ValueError:  # more fields than anybody needs
+            given = {}
         found, sentiment, before = given.get("range", ""), given.get("sentiment", ""), given.get("before", "")
         return cls(
             range=found if found in RANGES else DEFAULT_RANGE,
@@ -69,8 +79,11 @@ class View:
             langs=_words(given.get("langs", "")),
             sentiment=sentiment if sentiment in SENTIMENTS else "",
             topic=next(iter(_words(given.get("topic", ""))), ""),
+            entity=_name(given.get("entity", "")),
+            zoom=_parse_span(given.get("zoom", "").split(",")),
             pick=_parse_pick(given.get("pick", "")),
             before=before if _CURSOR.fullmatch(before) else "",
+            ui=_ui(given.get("ui", "")),
         )
 
     def to_query(self) -> str:
@@ -81,8 +94,11 @@ class View:
             "langs": ",".join(self.langs),
             "sentiment": self.sentiment,
             "topic": self.topic,
+            "entity": self.entity,
+            "zoom": ",".join(stamp(end) for end in self.zoom or ()),
             "pick": _format_pick(self.pick),
             "before": self.before,
+            "ui": self.ui,
         }
         query = urlencode({name: value for name, value in given.items() if value}, safe=",:")
         return f"?{query}" if query else ""
@@ -94,8 +110,14 @@ class View:
     def filtered(self, *, range: str, topics: tuple[str, ...], langs: tuple[str, ...], sentiment: str) -> "View":
         """The view after its controls were changed: it starts again at the newest articles."""
         return replace(
-            self, range=range, topics=tuple(sorted(topics)), langs=tuple(sorted(langs)), sentiment=sentiment, before=""
-        )
+            self, range=range, topics=tuple(sorted(topics)), langs=tuple(sorted(langs)), sentiment=sentiment, before="",
+            zoom=self.zoom if range == self.range else None,
+        )  # fmt: skip
+
+    @property
+    def plain(self) -> "View":
+        """The filters alone: what a link to another page takes along."""
+        return replace(self, topic="", entity="", zoom=None, pick=None, before="")
 
 
 def _words(value: str) -> tuple[str, ...]:
@@ -107,14 +129,26 @@ def _format_pick(pick: Pick | None) -> str:
 
 
 def _parse_pick(value: str) -> Pick | None:
-    parts = value.split(",")
-    if len(parts) != 3 or not _WORD.fullmatch(parts[0]):
-        return None
+    topic, *ends = value.split(",")
+    span = _parse_span(ends)
+    return Pick(topic, *span) if span and (topic == "*" or _WORD.fullmatch(topic)) else None
+
+
+def _parse_span(ends: list[str]) -> tuple[datetime, datetime] | None:
     try:
-        start, end = (parse_stamp(part) for part in parts[1:])
+        start, end = (parse_stamp(part) for part in ends)
     except (ValueError, OverflowError):
         return None
-    return Pick(parts[0], start, end) if start < end else None
+    return (start, end) if start < end else None
+
+
+def _name(value: str) -> str:
+    return value if value.isprintable() and len(value) <= MAX_NAME and value != "*" else ""
+
+
+def _ui(value: str) -> str:
+    """The interface's language as a language tag, or empty for the default one."""
+    return value if _WORD.fullmatch(value) else ""
 
 
 def stamp(moment: datetime) -> str:

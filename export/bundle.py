@@ -170,8 +170,10 @@ def _check_vocabulary(path: Path, rows: int) -> None:
         raise BundleError(f"{path} is not a tokenizer: {error}") from None
     entries = max([len(file.model.vocab), *(token.id + 1 for token in file.added_tokens)])
     if entries > rows:
-        raise BundleError(f"{path}: the tokenizer has {entries:,} entries, the model's embedding {rows:,} rows: "
-                          "it is another model's tokenizer")
+        raise BundleError(
+            f"{path}: the tokenizer has {entries:,} entries, the model's embedding {rows:,} rows: "
+            "it is another model's tokenizer"
+        )
 
 
 class _Token(msgspec.Struct):

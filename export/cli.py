@@ -134,5 +134,3 @@ def diff(
         typer.echo(f"{key}: {json.dumps(before, ensure_ascii=False)} -> {json.dumps(after, ensure_ascii=False)}")
     for row in found["answers"]:
         typer.echo(f"{row['lang']}, {row['head']}: {row['flips']} of {row['texts']} answers differ")
-
-

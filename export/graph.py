@@ -54,5 +54,3 @@ def _config_for(module: Exportable) -> Any:
             return {name: {0: "batch"} for name in names}
 
     return Config(module.config, task="text-classification")
-
-

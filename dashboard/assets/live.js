@@ -35,6 +35,8 @@
   // What was clicked is listed further down: bring the list into sight, once for each pick.
   let seen = "";
   new MutationObserver(function () {
+    const ui = new URLSearchParams(location.search).get("ui") || "en";
+    if (document.documentElement.lang !== ui) document.documentElement.lang = ui;
     const pick = document.getElementById("pick");
     const text = pick ? pick.textContent : "";
     if (text && text !== seen) document.getElementById("articles-panel").scrollIntoView({ block: "start" });

@@ -6,10 +6,11 @@ from typing import Any
 from dash import dcc, html
 
 from crosswind.dashboard.components import labelled
+from crosswind.dashboard.i18n import DEFAULT, _, current, languages
 from crosswind.dashboard.view import DEFAULT_RANGE, RANGES, SENTIMENTS, View
 from crosswind.models.taxonomy import TOPICS
 
-PAGES = {"/": "Overview", "/alerts": "Alerts"}
+PAGES = {"/": "Overview", "/alerts": "Alerts", "/models": "Models"}
 
 
 def frame() -> Any:
@@ -23,12 +24,13 @@ def frame() -> Any:
                 [
                     html.Div(
                         [
-                            dcc.Link("Crosswind", href="/", className="brand"),
+                            dcc.Link("Crosswind", href="/", className="brand", id="brand"),
                             labelled(html.Nav(id="navigation"), "Pages"),
                         ],
                         className="masthead",
                     ),
                     html.Div(id="freshness", className="freshness", role="status"),
+                    html.Div(id="account", className="account"),
                 ],
                 className="top",
             ),
@@ -56,7 +58,9 @@ def _many(name: str, options: tuple[str, ...], placeholder: str) -> Any:
 
 
 def _labelled(label: str, control: Any) -> Any:
-    return html.Div([html.Span(label, className="label"), control], className=f"filter {label.lower()}")
+    return html.Div(
+        [html.Span(label, className="label", id=f"label-{label.lower()}"), control], className=f"filter {label.lower()}"
+    )
 
 
 def _waiting() -> Any:
@@ -74,7 +78,20 @@ def _waiting() -> Any:
 
 def navigation(pathname: str | None, view: View) -> list[Any]:
     """Links to the pages, with the filters taken along; the present one is marked."""
-    query = replace(view, topic="", pick=None, before="").to_query()
+    query = view.plain.to_query()
     return [
-        dcc.Link(name, href=path + query, className="here" if path == pathname else "") for path, name in PAGES.items()
+        *(
+            dcc.Link(_(name), href=path + query, className="here" if path == pathname else "")
+            for path, name in PAGES.items()
+        ),
+        *_languages(pathname, view),
     ]
+
+
+def _languages(pathname: str | None, view: View) -> list[Any]:
+    """The same page in the interface's other languages."""
+    path = pathname or "/"
+    return [
+        dcc.Link(name, href=path + replace(view, ui="" if tag == DEFAULT else tag).to_query(), className="ui")
+        for tag, name in languages().items() if tag != current()
+    ]  # fmt: skip

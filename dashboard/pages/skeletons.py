@@ -5,6 +5,9 @@ from typing import Any
 from dash import dcc, html
 
 from crosswind.dashboard.components import labelled, series_href
+from crosswind.dashboard.content import scope_of
+from crosswind.dashboard.figures import escape
+from crosswind.dashboard.i18n import _
 from crosswind.dashboard.series import WINDOW_BINS
 from crosswind.dashboard.view import View
 from crosswind.models.taxonomy import TAXONOMY, TOPICS
@@ -19,24 +22,31 @@ def skeleton(pathname: str | None, view: View) -> Any:
         return _overview(view)
     if pathname == "/alerts":
         return _alerts()
-    if pathname == "/series" and view.topic in TOPICS:
-        return _series(view.topic)
-    return html.Section([html.H1("There is no such page"), dcc.Link("To the overview", href="/")], className="panel")
+    if pathname == "/models":
+        return html.Div([html.H1(_("Models")), html.Div(id="models")])
+    if pathname == "/series" and (view.topic in TOPICS or (view.entity and not view.topic)):
+        return _series(view)
+    return html.Section(
+        [html.H1(_("There is no such page")), dcc.Link(_("To the overview"), href="/")], className="panel"
+    )
 
 
 def _overview(view: View) -> Any:
     return html.Div(
         [
-            html.H1("Overview", className="visually-hidden"),
-            labelled(html.Section(id="figures", className="kpis"), "Key figures"),
-            labelled(html.Section(id="movers", className="movers"), "Biggest movers"),
-            _heading("Bad news by topic", _legend()),
+            html.H1(_("Overview"), className="visually-hidden"),
+            labelled(html.Section(id="figures", className="kpis"), _("Key figures")),
+            labelled(html.Section(id="movers", className="movers"), _("Biggest movers")),
+            labelled(html.Section(id="entities", className="movers"), _("Names in the news")),
+            dcc.Store(id="overview-answer"),
+            _heading(_("Bad news by topic"), _legend()),
             html.Section([_card(topic, view) for topic in TOPICS], className="cards"),
             html.Div(
                 [
-                    html.Section([_heading("Latest articles"), html.Div(id="pick"), html.Div(id="articles")],
+                    html.Section([_heading(_("Latest articles"), _exports()), html.Div(id="pick"),
+                                  html.Div(id="articles")],
                                  className="panel", id="articles-panel"),
-                    html.Section([_heading("Negative share by language"),
+                    html.Section([_heading(_("Negative share by language")),
                                   dcc.Graph(id="heat", config=_CARD, figure=_blank())], className="panel"),
                 ],
                 className="split",
@@ -49,7 +59,7 @@ def _card(topic: str, view: View) -> Any:
     graph = dcc.Graph(id={"type": "trend", "topic": topic}, config=_CARD, figure=_blank(), style={"height": 200})
     return html.Article(
         [
-            html.H3(dcc.Link(topic, href=series_href(view, topic), id={"type": "open", "topic": topic}),
+            html.H3(dcc.Link(_(topic), href=series_href(view, topic), id={"type": "open", "topic": topic}),
                     title=TAXONOMY.descriptions[topic]),
             html.Div(id={"type": "summary", "topic": topic}, className="summary"),
             graph,
@@ -59,38 +69,51 @@ def _card(topic: str, view: View) -> Any:
     )  # fmt: skip
 
 
-def _series(topic: str) -> Any:
+def _series(view: View) -> Any:
+    note = TAXONOMY.descriptions[view.topic] if view.topic else _("Articles that name it, whatever their topic.")
+    name = scope_of(view).name
     return html.Div(
         [
-            html.P(dcc.Link("‹ Overview", href="/", id="back"), className="crumb"),
-            html.H1(topic),
-            html.P(TAXONOMY.descriptions[topic], className="quiet"),
-            html.Section([html.Div(id="series-summary", className="summary"), _legend(),
-                          dcc.Graph(id="series", config=_TALL, figure=_blank(), style={"height": 380})],
-                         className="panel"),
-            html.Section([_heading("Alerts"), html.Div(id="series-alerts")], className="panel"),
-            html.Section([_heading("Articles"), html.Div(id="pick"), html.Div(id="articles")],
+            html.P(dcc.Link(_("‹ Overview"), href="/", id="back"), className="crumb"),
+            html.H1(html.Bdi(name if view.entity else _(name)), className="" if view.entity else "topic"),
+            html.P(note, className="quiet"),
+            dcc.Store(id="series-answer"),
+            html.Section([html.Div(id="series-summary", className="summary"), _legend(usual=True),
+                          dcc.Graph(id="series", config=_TALL, figure=_blank(), style={"height": 380}),
+                          _png("series", name)], className="panel"),
+            html.Section([_heading(_("Alerts")), html.Div(id="series-alerts")], className="panel"),
+            html.Section([_heading(_("Articles"), _exports()), html.Div(id="pick"), html.Div(id="articles")],
                          className="panel", id="articles-panel"),
         ]
     )  # fmt: skip
 
 
 def _alerts() -> Any:
-    note = html.P("Every surge that was open in the range, the newest first.", className="quiet")
-    return html.Div([html.H1("Alerts"), note, html.Div(id="alerts")])
+    note = html.P(_("Every surge that was open in the range, the newest first."), className="quiet")
+    return html.Div([html.H1(_("Alerts")), note, html.Div(id="silences"), html.Div(id="alerts")])
 
 
 def _heading(text: str, *beside: Any) -> Any:
     return html.Div([html.H2(text), *beside], className="heading")
 
 
-def _legend() -> Any:
+def _exports() -> Any:
+    return html.Div(id="exports", className="exports")
+
+
+def _png(chart: str, title: str) -> Any:
+    given: Any = {"data-chart": chart, "data-title": escape(title)}
+    return html.Button("PNG", className="button png", type="button", title=_("Save the chart as a picture"), **given)
+
+
+def _legend(usual: bool = False) -> Any:
     entries = [
-        ("line", f"negative share, trailing {WINDOW_BINS} bars"),
-        ("bar-negative", "negative articles"),
-        ("bar-other", "other articles"),
-        ("band", "alert"),
-        ("silent", "no data"),
+        ("line", _("negative share, trailing {count} bars", count=WINDOW_BINS)),
+        ("bar-negative", _("negative articles")),
+        ("bar-other", _("other articles")),
+        ("band", _("alert")),
+        ("silent", _("no data")),
+        *[("usual", _("expected, usual range"))] * usual,
     ]
     return html.Ul([html.Li([html.I(className=f"key {key}"), text]) for key, text in entries], className="legend")
 

@@ -124,9 +124,7 @@ def test_a_worker_joins_and_leaves(kafka: str, database_url: str, engine: Engine
 
 
 @pytest.mark.full
-def test_a_worker_joins_and_leaves_twenty_times(
-    kafka: str, database_url: str, engine: Engine, stages: Setter
-) -> None:
+def test_a_worker_joins_and_leaves_twenty_times(kafka: str, database_url: str, engine: Engine, stages: Setter) -> None:
     _join_and_leave(stages(kafka, database_url, engine, feed=LARGE), times=20)
 
 

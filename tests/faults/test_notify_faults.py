@@ -53,7 +53,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def start(url: str, folder: Path, script: str, *arguments: str, kill_at: str = ":0") -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "CROSSWIND_DATABASE_URL": url, "CROSSWIND_SECRET_KEY": KEY,
+    environment = {**os.environ, "CROSSWIND_DATABASE_URL": url, "CROSSWIND_SEAL_KEY": KEY,
                    "CROSSWIND_NOTIFY_PRIVATE": "true", "CROSSWIND_DATA_DIR": str(folder), "TEST_KILL_AT": kill_at,
                    "PYTHONPATH": str(Path(__file__).parents[2])}  # fmt: skip
     with (folder / "process.log").open("ab") as log:

@@ -133,9 +133,7 @@ def small_disk() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def test_the_disk_under_postgres_is_full(
-    small_disk: Path, broker: str, tiny_bundle: Path, tmp_path: Path
-) -> None:
+def test_the_disk_under_postgres_is_full(small_disk: Path, broker: str, tiny_bundle: Path, tmp_path: Path) -> None:
     server = EmbeddedPostgres(small_disk / "postgres")
     try:
         with _database(server) as (url, engine):

@@ -133,3 +133,31 @@ def test_a_new_alert_reaches_an_open_stream(client: httpx.Client, engine: Engine
 def test_a_wrong_last_event_id_is_refused(client: httpx.Client, given: str) -> None:
     answer = client.get("/api/v1/alerts/stream", headers={"Last-Event-ID": given.encode()})  # type: ignore[dict-item]
     assert answer.status_code in (400, 422)
+
+
+@pytest.mark.usefixtures("filled")
+def test_an_answer_that_is_known_already_is_not_sent_again(client: httpx.Client, engine: Engine) -> None:
+    first = client.get("/api/v1/articles")
+    again = client.get("/api/v1/articles", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    store(engine, [scored_article(90_001, minutes=48 * 60 + 1)])
+    changed = client.get("/api/v1/articles", headers={"If-None-Match": first.headers["etag"]})
+    assert changed.status_code == 200
+    assert changed.headers["etag"] != first.headers["etag"]
+
+
+@pytest.mark.usefixtures("filled")
+def test_cells_of_a_file_are_no_formulas(client: httpx.Client, engine: Engine) -> None:
+    store(engine, [scored_article(90_001, minutes=48 * 60 + 1, title='=HYPERLINK("http://evil.example")')])
+    file = client.get("/export/articles.csv?range=all")
+    assert file.headers["content-disposition"] == 'attachment; filename="crosswind-articles.csv"'
+    assert "'=HYPERLINK" in file.text
+    assert ",=HYPERLINK" not in file.text.replace('"', "")
+
+
+@pytest.mark.usefixtures("filled")
+def test_who_sits_at_the_machine_acts_without_a_login(client: httpx.Client) -> None:
+    assert client.get("/api/v1/me").json()["acts"]
+    assert client.post("/api/v1/incidents/i2/acknowledge").json() == {"acknowledged_by": "local"}
+    assert client.post("/api/v1/incidents/gone/acknowledge").status_code == 400
+    assert client.post("/api/v1/incidents/i2/acknowledge", headers={"Origin": "http://evil.example"}).status_code == 403

@@ -169,18 +169,53 @@ def test_a_database_that_is_away_is_one_clear_error() -> None:
         away.status()
 
 
+def test_pages_of_an_entity_hold_its_articles_once_newest_first(engine: Engine, reader: Reader) -> None:
+    store(engine, [scored_article(n, minutes=n // 3, entities=("Acme",) if n % 2 else ()) for n in range(150)])
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = content.articles(reader, View(range="all", entity="Acme", before=cursor), reader.status())
+        seen += [article.article_id for article in page.articles]
+        cursor = page.next
+    about = sorted(range(1, 150, 2), key=lambda n: (n // 3, n), reverse=True)
+    assert seen == [f"{n:032x}" for n in about]
+
+
+@pytest.mark.parametrize("sentiment", ["negative", "neutral", "positive"])
+def test_articles_of_an_entity_are_filtered_by_sentiment(engine: Engine, reader: Reader, sentiment: str) -> None:
+    store(engine, [scored_article(n, entities=("Acme",), sentiment=list(Sentiment)[n % 3]) for n in range(90)])
+    view = View(range="all", entity="Acme", sentiment=sentiment)
+    page = content.articles(reader, view, reader.status())
+    assert ({article.sentiment for article in page.articles}, len(page.articles)) == ({sentiment}, PAGE)
+
+
+def test_the_series_of_an_entity_counts_its_articles_alone(engine: Engine, reader: Reader) -> None:
+    store(engine, [scored_article(n, entities=("Acme",) if n % 3 else ("Other",)) for n in range(60)])
+    found = content.series(reader, View(range="all", entity="Acme"), reader.status())
+    assert found is not None
+    assert found.trend.total == 40
+
+
+def test_the_names_with_most_bad_news_come_first(engine: Engine, reader: Reader) -> None:
+    store(engine, [scored_article(n, entities=("Acme",) if n % 3 else ("Other",)) for n in range(60)])
+    found = content.overview(reader, View(), reader.status())
+    assert found is not None
+    assert [(news.entity, news.negative) for news in found.entities] == [("Acme", 40), ("Other", 20)]
+
+
 def test_no_query_reads_all_articles(engine: Engine, reader: Reader) -> None:
     store(engine, newsroom(20_000, seed=2))
+    store(engine, [scored_article(90_000 + n, entities=("Northgate",)) for n in range(0, 2000, 50)])
     with engine.begin() as connection:
         connection.execute(text("ANALYZE article"))
     plans = _plans(engine, reader)
-    assert len(plans) >= 8
+    assert len(plans) >= 30
     assert not [plan for plan in plans if "Seq Scan on article" in plan]
 
 
 def _plans(engine: Engine, reader: Reader) -> list[str]:
     """The plan of every statement that the pages send, as the database explains it."""
     statements: list[tuple[str, object]] = []
+
     def note(_connection: object, _cursor: object, statement: str, given: object, *_: object) -> None:
         statements.append((statement, given))
 
@@ -190,6 +225,9 @@ def _plans(engine: Engine, reader: Reader) -> list[str]:
     for view in (View(), View(topics=("credit",)), View(langs=("hi",)), View(pick=Pick("credit", *SURGE))):
         cursor = content.articles(reader, view, status).next or ""
         content.articles(reader, View(before=cursor), status)
+    for view in (View(topic="credit"), View(entity="Northgate"), View(entity="Northgate", sentiment="negative")):
+        content.series(reader, view, status)
+        content.articles(reader, view, status)
     event.remove(engine, "before_cursor_execute", note)
     with engine.connect() as connection:
         return [

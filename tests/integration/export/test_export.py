@@ -107,9 +107,7 @@ def test_fp32_graph_gives_pytorch_logits_and_embedding(model_dir: Path, rows: li
     np.testing.assert_allclose(exported.embedding, run_torch(source, ids).embedding, atol=1e-4)
 
 
-def test_fine_activations_come_closer_to_fp32(
-    model_dir: Path, rows: list[Row], tmp_path: Path
-) -> None:
+def test_fine_activations_come_closer_to_fp32(model_dir: Path, rows: list[Row], tmp_path: Path) -> None:
     source, fp32, int8 = load_source(model_dir), tmp_path / "fp32.onnx", tmp_path / "int8.onnx"
     write_graph(source.module, fp32)
     ids = encode(source.tokenizer, [row.text for row in rows], 64)

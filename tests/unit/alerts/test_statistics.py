@@ -19,9 +19,7 @@ COUNTS = st.lists(st.integers(0, 500), min_size=1, max_size=60).map(lambda count
 @given(st.integers(0, 30), st.integers(1, 6), st.integers(2, 5))
 def test_the_negative_binomial_tail_is_exact(count: int, size: int, dispersion: int) -> None:
     stop = Fraction(1, dispersion)  # counts the failures before the `size`-th success
-    below = sum(
-        (math.comb(k + size - 1, k) * stop**size * (1 - stop) ** k for k in range(count)), Fraction(0)
-    )
+    below = sum((math.comb(k + size - 1, k) * stop**size * (1 - stop) ** k for k in range(count)), Fraction(0))
     mean = size * (dispersion - 1)
     assert negative_binomial_tail(count, mean, dispersion) == pytest.approx(float(1 - below), rel=1e-9)
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from dash import html
 
-from crosswind.dashboard.components import article_table, freshness, incident_card, pick_of, safe_href, scope_of
+from crosswind.dashboard.components import article_table, freshness, incident_card, safe_href, scope_of
 from crosswind.dashboard.queries import Article, ArticlePage, Incident, Status
 from crosswind.dashboard.view import View
 
@@ -95,8 +95,10 @@ def test_an_incident_names_its_scope() -> None:
     assert scope_of(incident(topic="*")) == "all topics · all languages"
 
 
-def test_an_incident_over_all_topics_cannot_be_picked() -> None:
-    assert pick_of(incident(topic="*")) is None
+def test_the_articles_of_an_entitys_incident_are_on_its_own_page() -> None:
+    card = incident_card(incident(topic="*", entity="Acme & Co"), View(range="6h"))
+    hrefs = [str(part.href) for part in parts(card) if getattr(part, "href", None)]
+    assert [href.startswith("/series?range=6h&entity=Acme+%26+Co&pick=%2A,2026") for href in hrefs] == [True]
 
 
 def test_freshness_tells_live_from_quiet() -> None:

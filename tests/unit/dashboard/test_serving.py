@@ -14,13 +14,19 @@ from crosswind.settings import Settings
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_loopback_is_served(host: str) -> None:
-    check_host(host)
+    check_host(Settings(host=host))
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org", ""])
 def test_every_other_host_is_refused(host: str) -> None:
-    with pytest.raises(SettingsError, match="no login yet"):
-        check_host(host)
+    with pytest.raises(SettingsError, match="without a login"):
+        check_host(Settings(host=host))
+
+
+def test_others_are_served_when_they_log_in_over_tls() -> None:
+    check_host(Settings(host="0.0.0.0", auth="local", public_url="https://news.example"))
+    with pytest.raises(SettingsError, match="in the clear"):
+        check_host(Settings(host="0.0.0.0", auth="local"))
 
 
 def test_serving_needs_a_database() -> None:

@@ -11,7 +11,8 @@ times = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.ju
     lambda moment: moment.replace(microsecond=0)
 )
 words = st.lists(st.sampled_from([*TOPICS, "en", "zh", "zh-hant"]), unique=True).map(lambda found: tuple(sorted(found)))
-picks = st.tuples(st.sampled_from(TOPICS), times, times).filter(lambda p: p[1] < p[2]).map(lambda p: Pick(*p))
+spans = st.tuples(times, times).filter(lambda ends: ends[0] < ends[1])
+picks = st.tuples(st.sampled_from([*TOPICS, "*"]), times, times).filter(lambda p: p[1] < p[2]).map(lambda p: Pick(*p))
 views = st.builds(
     View,
     range=st.sampled_from(list(RANGES)),
@@ -19,7 +20,10 @@ views = st.builds(
     langs=words,
     sentiment=st.sampled_from(["", *SENTIMENTS]),
     topic=st.sampled_from(["", *TOPICS]),
+    entity=st.text(max_size=60).filter(lambda name: name.isprintable() and name != "*"),
+    zoom=st.none() | spans,
     pick=st.none() | picks,
+    ui=st.sampled_from(["", "zh"]),
     before=st.from_regex(r"[A-Za-z0-9_-]{0,40}", fullmatch=True),
 )
 

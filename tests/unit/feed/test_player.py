@@ -53,9 +53,7 @@ class FakeProducer:
         self.failing, self.refusing = failing, refusing
         self.closed = False
 
-    def send(
-        self, topic: str, *, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]
-    ) -> Sent:
+    def send(self, topic: str, *, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> Sent:
         if value in self.refusing:
             raise KafkaTimeoutError("no metadata")
         self.records.append(Sent(topic, key, value, dict(headers)))

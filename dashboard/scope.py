@@ -1,0 +1,156 @@
+"""One series as the pages name it, and what is read of it: a topic (or all), some languages (or all), an entity."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+from sqlalchemy import Interval, Text, and_, cast, func, literal, select, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from crosswind.dashboard.baseline import LEARNED_FROM, Hourly
+from crosswind.dashboard.queries import PAGE, Article, ArticlePage, Reader, Wanted, among, decode_cursor, encode_cursor
+from crosswind.dashboard.series import Span, Trend, trend_of
+from crosswind.stream.adapters.postgres.schema import ArticleRow, BucketRow
+from crosswind.stream.domain.bucket import ALL
+
+MAX_ENTITIES: Final = 12
+MENTIONED: Final = timedelta(hours=24)
+"""Entities are ranked over this much of the span's end: what is in the news now."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A topic × languages × an entity; `ALL` and the empty tuple mean all."""
+
+    topic: str = ALL
+    langs: tuple[str, ...] = ()
+    entity: str = ALL
+
+    @property
+    def name(self) -> str:
+        """What the page is called."""
+        parts = [part for part in (self.entity, self.topic) if part != ALL]
+        return " · ".join(parts) or "all topics"
+
+
+@dataclass(frozen=True, slots=True)
+class EntityNews:
+    """How often an entity was in the news lately, and how often in bad ones."""
+
+    entity: str
+    articles: int
+    negative: int
+
+
+def trend(reader: Reader, span: Span, scope: Scope) -> Trend:
+    """The trend of one series; all zero where nothing is known of it. Blocks.
+
+    Raises:
+        DatabaseError: the database cannot be reached or refuses.
+    """
+    at = func.date_bin(span.step, BucketRow.minute, literal(_EPOCH)).label("at")
+    counts = [func.sum(getattr(BucketRow, name)) for name in ("articles", "negative", "positive")]
+    query = select(at, *counts).where(_of(reader, scope, span.warm_start, span.end)).group_by(at)
+    return trend_of(scope.topic, span, [(row[0], *(int(n) for n in row[1:])) for row in reader.rows(query)])
+
+
+def hourly(reader: Reader, span: Span, scope: Scope) -> Hourly:
+    """Counts per hour of a series and of the whole run, from five weeks before the span to its end. Blocks.
+
+    Raises:
+        DatabaseError: the database cannot be reached or refuses.
+    """
+    first = span.start.replace(minute=0, second=0, microsecond=0) - LEARNED_FROM
+    return _hourly(reader, first, span.end.replace(minute=0, second=0, microsecond=0), scope)
+
+
+@functools.lru_cache(maxsize=64)
+def _hourly(reader: Reader, first: datetime, end: datetime, scope: Scope) -> Hourly:
+    """Read once per hour of event time: the last two hours teach nothing, so the ones that do are closed."""
+    hours = (end - first) // _HOUR
+    negative, articles, run = (np.zeros(shape, np.int64) for shape in ((1, hours), (1, hours), hours))
+    found = Hourly(first, negative, articles, run)
+    cell = func.date_bin(cast("1 hour", Interval), BucketRow.minute, literal(first)).label("cell")
+    sums = func.sum(BucketRow.negative), func.sum(BucketRow.articles)
+    for row in reader.rows(select(cell, *sums).where(_of(reader, scope, first, end)).group_by(cell)):
+        at = (row[0] - first) // _HOUR
+        found.negative[0, at], found.articles[0, at] = int(row[1]), int(row[2])
+    for row in reader.rows(select(cell, sums[1]).where(reader.bucket_span(first, end)).group_by(cell)):
+        found.run[(row[0] - first) // _HOUR] = int(row[1])
+    return found
+
+
+def entities(reader: Reader, span: Span, langs: Sequence[str] = ()) -> list[EntityNews]:
+    """The entities with most bad news over the last `MENTIONED` of the span, `MAX_ENTITIES` at most. Blocks.
+
+    Raises:
+        DatabaseError: the database cannot be reached or refuses.
+    """
+    negative, articles = func.sum(BucketRow.negative), func.sum(BucketRow.articles)
+    query: Any = select(BucketRow.entity, articles, negative).where(
+        BucketRow.run == reader.run, BucketRow.entity != ALL,
+        BucketRow.minute >= max(span.start, span.end - MENTIONED), BucketRow.minute < span.end,
+    )  # fmt: skip
+    query = among(query, BucketRow.lang, langs).group_by(BucketRow.entity)
+    rows = reader.rows(query.order_by(negative.desc(), articles.desc(), BucketRow.entity).limit(MAX_ENTITIES))
+    return [EntityNews(row[0], int(row[1]), int(row[2])) for row in rows]
+
+
+def mentions(reader: Reader, wanted: Wanted, entity: str, limit: int = PAGE) -> ArticlePage:
+    """Articles about an entity, newest first. Blocks.
+
+    The buckets say in which minutes there are any, so that only those minutes' articles are read: a rare name costs
+    no more than a frequent one, without an index over all names.
+
+    Raises:
+        DataError: the cursor is not one of ours. DatabaseError: the database cannot be reached or refuses.
+    """
+    before = decode_cursor(wanted.before) if wanted.before else None
+    minutes = _minutes(reader, wanted, entity, before, limit + 2)
+    fields = [getattr(ArticleRow, name) for name in Article.__dataclass_fields__]
+    minute = timedelta(minutes=1)
+    begins = minutes.c.minute
+    within = and_(ArticleRow.published_at >= begins, ArticleRow.published_at < begins + minute)
+    query: Any = select(*fields).select_from(minutes).join(ArticleRow, within)
+    query = query.where(ArticleRow.run == reader.run, ArticleRow.entities.contains(cast([entity], ARRAY(Text))))
+    query = among(among(query, ArticleRow.topic, wanted.topics), ArticleRow.lang, wanted.langs)
+    if wanted.sentiment:
+        query = query.where(ArticleRow.sentiment == wanted.sentiment)
+    if wanted.start:
+        query = query.where(ArticleRow.published_at >= wanted.start)
+    if wanted.end:
+        query = query.where(ArticleRow.published_at < wanted.end)
+    if before:
+        query = query.where(tuple_(ArticleRow.published_at, ArticleRow.article_id) < before)
+    query = query.order_by(ArticleRow.published_at.desc(), ArticleRow.article_id.desc()).limit(limit + 1)
+    found = [Article(**row._asdict()) for row in reader.rows(query)]
+    return ArticlePage(found[:limit], encode_cursor(found[limit - 1]) if len(found) > limit else None)
+
+
+def _minutes(reader: Reader, wanted: Wanted, entity: str, before: tuple[datetime, str] | None, limit: int) -> Any:
+    """The newest minutes that hold a wanted article: each holds one at least, so `limit` of them are enough."""
+    query: Any = select(BucketRow.minute).where(BucketRow.run == reader.run, BucketRow.entity == entity)
+    query = among(among(query, BucketRow.topic, wanted.topics), BucketRow.lang, wanted.langs)
+    counts = {"negative": BucketRow.negative, "positive": BucketRow.positive,
+              "neutral": BucketRow.articles - BucketRow.negative - BucketRow.positive}  # fmt: skip
+    if wanted.sentiment:
+        query = query.where(counts[wanted.sentiment] > 0)
+    if wanted.start:
+        query = query.where(BucketRow.minute > wanted.start - timedelta(minutes=1))
+    if wanted.end:
+        query = query.where(BucketRow.minute < wanted.end)
+    if before:
+        query = query.where(BucketRow.minute <= before[0])
+    return query.group_by(BucketRow.minute).order_by(BucketRow.minute.desc()).limit(limit).subquery()
+
+
+def _of(reader: Reader, scope: Scope, start: datetime, end: datetime) -> Any:
+    chosen: Any = reader.bucket_span(start, end, scope.entity)
+    if scope.topic != ALL:
+        chosen = chosen & (BucketRow.topic == scope.topic)
+    return chosen & BucketRow.lang.in_(scope.langs) if scope.langs else chosen

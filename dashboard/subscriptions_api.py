@@ -1,0 +1,290 @@
+"""Subscriptions over the API: made, changed, tested and read with a token; ended with the link in each message."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import asdict, replace
+from html import escape
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, WebSocket, WebSocketDisconnect
+from fastapi.responses import HTMLResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Engine
+
+from crosswind.dashboard.pulse import BEAT, Pulse
+from crosswind.errors import DatabaseError, DataError
+from crosswind.settings import Settings
+from crosswind.stream.adapters.postgres.engine import connect
+from crosswind.stream.adapters.postgres.tokens import Token, Tokens
+from crosswind.stream.domain.contract import Alert, encode
+from crosswind.stream.notify.desk import Desk, shown
+from crosswind.stream.notify.domain.subscription import Channel, Draft, Filter, Standing
+from crosswind.stream.notify.domain.timing import Quiet, quiet_hours
+
+_MINUTE = 60.0
+_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+Words = Annotated[list[str], Field(max_length=200)]
+_REFUSED = 4401
+"""Close code of a WebSocket whose token is missing, wrong or revoked."""
+
+
+class QuietIn(BaseModel):
+    """Hours in which nothing is sent, local to an IANA time zone."""
+
+    model_config = ConfigDict(extra="forbid")
+    zone: str = Field(max_length=64, examples=["Europe/Berlin"])
+    start: str = Field(pattern=r"^\d\d:\d\d$")
+    end: str = Field(pattern=r"^\d\d:\d\d$")
+    except_critical: bool = True
+
+    def hours(self) -> Quiet:
+        """Checked."""
+        return quiet_hours(self.zone, self.start, self.end, self.except_critical)
+
+
+class Wishes(BaseModel):
+    """What a subscription may be changed to; what is left out stays, null takes a limit away."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field("", max_length=200)
+    topics: Words = []
+    languages: Words = []
+    entities: Words = []
+    severity: Literal["warning", "critical"] = "warning"
+    language: str = Field("en", max_length=8, description="of the messages")
+    quiet: QuietIn | None = None
+    cap_per_hour: int | None = Field(None, ge=1, le=3600)
+    digest_minutes: int | None = Field(None, ge=1, le=1440)
+    template: str | None = Field(None, max_length=4000)
+
+
+class SubscriptionIn(Wishes):
+    """A subscription to make. `target`: an https address, an Apprise address, a Kafka topic; none for a stream."""
+
+    channel: Literal["webhook", "apprise", "kafka", "stream"]
+    target: str = Field("", max_length=2000)
+
+
+class SubscriptionPatch(Wishes):
+    """Changes; `state` pauses and resumes."""
+
+    state: Literal["active", "paused"] | None = None
+
+
+class Limiter:
+    """So many calls per minute and token, in windows of a minute. Held in this process."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._windows: dict[str, tuple[float, int]] = {}
+
+    def allows(self, token: Token) -> bool:
+        """Counts a call; False when it is one too many."""
+        now = self._clock()
+        start, count = self._windows.get(token.token_id, (now, 0))
+        if now - start >= _MINUTE:
+            start, count = now, 0
+        self._windows[token.token_id] = (start, count + 1)
+        return count < token.per_minute
+
+
+class Doors:
+    """Who may come in: a bearer token with the scope that is needed."""
+
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens, self._limiter = tokens, Limiter()
+
+    def needs(self, scope: str) -> Any:
+        """A dependency that gives the caller's token."""
+
+        def dependency(authorization: Annotated[str, Header(max_length=200)] = "") -> Token:
+            token = self.find(authorization, scope)
+            if token is None:
+                raise HTTPException(401, f"send a token with the scope {scope}: Authorization: Bearer cwt_…")
+            if not self._limiter.allows(token):
+                raise HTTPException(429, f"more than {token.per_minute} calls a minute; wait a minute")
+            return token
+
+        return Depends(dependency)
+
+    def find(self, authorization: str, scope: str) -> Token | None:
+        """The token of a header, when it may do that."""
+        kind, _, plain = authorization.partition(" ")
+        token = self._tokens.find(plain.strip()) if kind.lower() == "bearer" else None
+        return token if token and scope in token.scopes else None
+
+
+def add_subscriptions(server: FastAPI, settings: Settings, engine: Engine, pulse: Pulse) -> None:
+    """Adds the routes; before `add_api`, whose catch-all would swallow them. `engine` may be read-only: its address is
+    used for connections that can write."""
+    writing = connect(engine.url.render_as_string(hide_password=False), pool_size=2)
+    desk, doors = Desk(settings, writing), Doors(Tokens(writing))
+    router = APIRouter(prefix="/api/v1", tags=["subscriptions"])
+    _add_reads(router, desk, doors)
+    _add_writes(router, desk, doors)
+    _add_ends(router, desk)
+    _add_streams(router, desk, doors, pulse)
+    server.include_router(router)
+
+
+def _add_reads(router: APIRouter, desk: Desk, doors: Doors) -> None:
+    reads = doors.needs("subscriptions:read")
+
+    @router.get("/subscriptions", summary="The token's subscriptions")
+    def subscriptions(token: Token = reads) -> list[dict[str, Any]]:
+        return [shown(found) for found in desk.store.list(token.token_id)]
+
+    @router.get("/subscriptions/{subscription_id}", summary="One of them")
+    def subscription(subscription_id: str, token: Token = reads) -> dict[str, Any]:
+        _known(desk, subscription_id, token)
+        return shown(desk.store.get(subscription_id, token.token_id))
+
+    @router.get("/subscriptions/{subscription_id}/log", summary="Its deliveries, newest first")
+    def log(
+        subscription_id: str, limit: Annotated[int, Query(ge=1, le=500)] = 50, token: Token = reads
+    ) -> list[dict[str, Any]]:
+        _known(desk, subscription_id, token)
+        return [asdict(tried) for tried in desk.store.log(subscription_id, limit, token.token_id)]
+
+
+def _add_writes(router: APIRouter, desk: Desk, doors: Doors) -> None:
+    writes = doors.needs("subscriptions:write")
+
+    @router.post("/subscriptions", status_code=201, summary="Subscribe; the signing key is shown this once")
+    def subscribe(wanted: SubscriptionIn, token: Token = writes) -> dict[str, Any]:
+        draft = replace(_draft(wanted, Channel(wanted.channel)), target=wanted.target)
+        made = desk.add(token.token_id, draft, token.max_subscriptions)
+        found = desk.store.get(made.subscription_id)
+        return {**shown(found), "secret": made.secret, "unsubscribe": made.unsubscribe}
+
+    @router.patch("/subscriptions/{subscription_id}", summary="Change, pause or resume it")
+    def change(subscription_id: str, wanted: SubscriptionPatch, token: Token = writes) -> dict[str, Any]:
+        _known(desk, subscription_id, token)
+        found = desk.store.get(subscription_id, token.token_id)
+        if wanted.model_fields_set - {"state"}:
+            before = _wishes(shown(found))
+            merged = Wishes.model_validate(before | wanted.model_dump(exclude_unset=True, exclude={"state"}))
+            draft = replace(_draft(merged, found.draft.channel), target=found.draft.target)
+            desk.change(subscription_id, draft, token.token_id)
+        if wanted.state:
+            desk.store.stand(subscription_id, Standing(wanted.state), "", token.token_id)
+        return shown(desk.store.get(subscription_id, token.token_id))
+
+    @router.delete("/subscriptions/{subscription_id}", status_code=204, summary="Delete it and its log")
+    def delete(subscription_id: str, token: Token = writes) -> None:
+        _known(desk, subscription_id, token)
+        desk.store.delete(subscription_id, token.token_id)
+
+    @router.post("/subscriptions/{subscription_id}/test", summary="Send it a test message now")
+    async def test(subscription_id: str, token: Token = writes) -> dict[str, Any]:
+        await asyncio.to_thread(_known, desk, subscription_id, token)
+        return asdict(await desk.test(subscription_id, token.token_id))
+
+    @router.post("/subscriptions/{subscription_id}/rotate", summary="A new signing key; both sign for a day")
+    def rotate(subscription_id: str, token: Token = writes) -> dict[str, Any]:
+        _known(desk, subscription_id, token)
+        return {"secret": desk.rotate(subscription_id, token.token_id)}
+
+
+def _add_ends(router: APIRouter, desk: Desk) -> None:
+    @router.get("/unsubscribe/{token}", include_in_schema=False)
+    def ask(token: str) -> HTMLResponse:
+        """Only asks: mail programs and scanners open links by themselves."""
+        _of(desk, token)
+        button = f'<form method="post" action="{escape(token)}"><button>Unsubscribe</button></form>'
+        return HTMLResponse(f"<!DOCTYPE html><title>Crosswind</title><p>Stop these messages?</p>{button}")
+
+    @router.post("/unsubscribe/{token}", summary="End a subscription with one click (RFC 8058)")
+    def end(token: str) -> HTMLResponse:
+        desk.unsubscribe(_of(desk, token))
+        return HTMLResponse("<!DOCTYPE html><title>Crosswind</title><p>You get no more of these messages.</p>")
+
+
+def _add_streams(router: APIRouter, desk: Desk, doors: Doors, pulse: Pulse) -> None:
+    listens = doors.needs("alerts:read")
+
+    @router.get("/subscriptions/{subscription_id}/stream", summary="Server-sent alerts; resumes after Last-Event-ID")
+    async def stream(
+        subscription_id: str,
+        last_event_id: Annotated[str, Header(max_length=20, pattern=r"^\d*$")] = "",
+        authorization: Annotated[str, Header(max_length=200)] = "",
+        token: Token = listens,
+    ) -> StreamingResponse:
+        await asyncio.to_thread(_known, desk, subscription_id, token)
+        seq = int(last_event_id) if last_event_id else await asyncio.to_thread(desk.store.newest, subscription_id)
+        alerts = _alerts(desk, pulse, subscription_id, seq, lambda: doors.find(authorization, "alerts:read"))
+        return StreamingResponse(_events(alerts), media_type="text/event-stream", headers=_HEADERS)
+
+    @router.websocket("/subscriptions/{subscription_id}/ws")
+    async def socket(websocket: WebSocket, subscription_id: str, after: int | None = None) -> None:
+        authorization = websocket.headers.get("authorization", "")
+        token = await asyncio.to_thread(doors.find, authorization, "alerts:read")
+        await websocket.accept()
+        try:
+            if token is None:
+                raise DataError("no token")
+            await asyncio.to_thread(desk.store.get, subscription_id, token.token_id)
+        except DataError:
+            await websocket.close(_REFUSED)
+            return
+        seq = await asyncio.to_thread(desk.store.newest, subscription_id) if after is None else after
+        alerts = _alerts(desk, pulse, subscription_id, seq, lambda: doors.find(authorization, "alerts:read"))
+        try:
+            async for found in alerts:
+                await websocket.send_text(encode(found).decode() if found else '{"beat":true}')
+            await websocket.close(_REFUSED)
+        except (WebSocketDisconnect, RuntimeError):  # starlette says either when the other side has gone
+            await alerts.aclose()
+
+
+async def _alerts(
+    desk: Desk, pulse: Pulse, subscription_id: str, seq: int, allowed: Callable[[], object]
+) -> AsyncGenerator[Alert | None, None]:
+    """Alerts after `seq` as they come, and None now and then; ends when the token is no longer good."""
+    while True:
+        changed = pulse.changed
+        found: Sequence[Alert] = []
+        try:
+            if await asyncio.to_thread(allowed) is None:
+                return
+            found = await asyncio.to_thread(desk.store.after, subscription_id, seq)
+        except DatabaseError:  # the stream outlives a database restart; the client misses nothing
+            pass
+        for alert in found:
+            seq = alert.seq
+            yield alert
+        if not found and not await pulse.wait(changed, BEAT):
+            yield None
+
+
+async def _events(alerts: AsyncIterator[Alert | None]) -> AsyncIterator[str]:
+    yield ": connected\n\n"
+    async for alert in alerts:
+        yield f"id: {alert.seq}\nevent: alert\ndata: {encode(alert).decode()}\n\n" if alert else ": still here\n\n"
+
+
+def _known(desk: Desk, subscription_id: str, token: Token) -> None:
+    try:
+        desk.store.get(subscription_id, token.token_id)
+    except DataError as error:
+        raise HTTPException(404, str(error)) from None
+
+
+def _of(desk: Desk, token: str) -> str:
+    found = desk.subscription_of(token[:200])
+    if found is None:
+        raise HTTPException(404, "this link is not one of ours, or is cut short")
+    return found
+
+
+def _draft(wanted: Wishes, channel: Channel) -> Draft:
+    about = Filter(tuple(wanted.topics), tuple(wanted.languages), tuple(wanted.entities), wanted.severity)
+    quiet = wanted.quiet.hours() if wanted.quiet else None
+    return Draft(channel, "", wanted.name, about, wanted.language, quiet, wanted.cap_per_hour, wanted.digest_minutes,
+                 wanted.template)  # fmt: skip
+
+
+def _wishes(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: json.loads(json.dumps(fields[name])) for name in Wishes.model_fields}

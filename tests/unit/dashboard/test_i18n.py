@@ -1,0 +1,39 @@
+from pathlib import Path
+
+import pytest
+from babel.messages.extract import extract_from_dir
+
+from crosswind.dashboard import i18n
+from crosswind.dashboard.i18n import _
+from crosswind.dashboard.view import SENTIMENTS
+from crosswind.models.taxonomy import TOPICS
+
+FOLDER = Path(i18n.__file__).parent
+OTHERS = sorted(set(i18n.languages()) - {i18n.DEFAULT})
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_a_catalogue_has_every_text_of_the_interface(language: str) -> None:
+    messages = extract_from_dir(str(FOLDER), [("**.py", "python")], {"_": None})
+    found = {message for _file, _line, message, *_rest in messages}
+    assert len(found) > 80
+    wanted = {str(text) for text in found} | set(TOPICS) | set(SENTIMENTS)
+    assert sorted(wanted - set(i18n._catalogue(language))) == []
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_a_translation_fills_in_the_same_values(language: str) -> None:
+    for text, said in i18n._catalogue(language).items():
+        assert text.count("{count}") == said.count("{count}"), text
+
+
+def test_the_language_is_chosen_and_an_unknown_one_is_english() -> None:
+    i18n.use("zh")
+    assert _("{count} articles", count=3) == "3 篇文章"
+    assert _("not in the catalogue") == "not in the catalogue"
+    i18n.use("xx")
+    assert _("Alerts") == "Alerts"
+
+
+def test_a_language_is_offered_by_its_own_name() -> None:
+    assert i18n.languages()["zh"] == "中文"
