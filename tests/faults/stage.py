@@ -38,6 +38,7 @@ class Stage:
     folder: Path
     feed: Feed
     pause: float = 0.8
+    partitions: int = 4
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     ports: list[int] = field(default_factory=list)
     sent: list[Origin] = field(default_factory=list)
@@ -48,7 +49,7 @@ class Stage:
         return load_settings({
             "raw_topic": f"{self.name}.raw", "scored_topic": f"{self.name}.scored", "dead_topic": f"{self.name}.dead",
             "alerts_topic": f"{self.name}.alerts", "group": self.name, "session_timeout": SESSION, "batch_size": 64,
-            "partitions": 4,
+            "partitions": self.partitions,
         })  # fmt: skip
 
     def open(self) -> None:
