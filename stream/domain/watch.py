@@ -114,7 +114,8 @@ class Watch:
         desk = _Desk(dict(memory.opened), dict(memory.fires))
         best: dict[Key, Incident] = {}
         for incident in [*(change.incident for change in found), *again.opened.values()]:
-            if incident.fired_at is not None:
+            # A silent stretch of the past is no news: the feed's own incident is only opened as it happens.
+            if incident.fired_at is not None and self._rule(incident.subject.rule) is not None:
                 best[incident.subject.key] = incident
         panel = Panel.of(histories)
         for key, incident in sorted(best.items()):

@@ -228,3 +228,16 @@ def test_a_surge_that_is_only_seen_late_fires_late() -> None:
     _, found = WATCH.amend(histories, memory, START + 60 * MINUTE, START + (LENGTH - 1) * MINUTE)
     assert _story(found) == [("opened", 89), ("fired", 89)]
     assert found[0].incident.started_at == START + 85 * MINUTE
+
+
+def test_a_silent_stretch_of_the_past_is_no_late_alert() -> None:
+    run = np.array([2] * (7 * 60) + [0] * 60)
+    nothing = np.zeros(len(run), np.int64)
+    histories = {RUN: History.of(START, nothing, nothing, run)}
+    until = START + (len(run) - 1) * MINUTE
+    watch = _watch(no_data=NoData(timedelta(minutes=10), 10.0))
+    _, seen = watch.over(histories, Memory(), START + 6 * 60 * MINUTE, until)
+    assert [change.cause for change in seen] == [Cause.NO_DATA]
+    memory, found = watch.amend(histories, Memory(), START + 6 * 60 * MINUTE, until)
+    assert found == []
+    assert memory.opened == {}

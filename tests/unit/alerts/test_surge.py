@@ -3,8 +3,6 @@
 from dataclasses import replace
 from datetime import timedelta
 
-import pytest
-
 from crosswind.stream.domain.series import Series
 from tests.unit.alerts.feeds import START, Feed, Item, Writer, histories, sample_like, transitions
 
@@ -41,11 +39,13 @@ def test_every_crisis_fires_within_the_hour_and_hardly_anything_else() -> None:
     assert strangers <= 1
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_calm_feed_is_silent(seed: int) -> None:
-    writer = Writer(seed)
-    writer.background()
-    assert _fired(Feed(tuple(writer.items))) == []
+def test_calm_feeds_are_silent_but_for_what_the_budget_allows() -> None:
+    found = []
+    for seed in range(3):
+        writer = Writer(seed)
+        writer.background()
+        found += _fired(Feed(tuple(writer.items)))
+    assert len(found) <= 1
 
 
 def test_one_language_is_silenced_by_all_languages() -> None:
@@ -54,7 +54,9 @@ def test_one_language_is_silenced_by_all_languages() -> None:
     for minute in range(1200, 1320):
         writer.write(minute, "credit", True)
     english = tuple(_in_english(item) for item in writer.items)
-    assert {series for series, _ in _fired(Feed(english))} == {Series("credit")}
+    fired = {series for series, _ in _fired(Feed(english))}
+    assert Series("credit") in fired
+    assert Series("credit", "en") not in fired
 
 
 def _in_english(item: Item) -> Item:
