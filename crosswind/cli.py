@@ -92,7 +92,9 @@ def worker(
 def dashboard(
     database_url: DatabaseUrl = None,
     port: Port = None,
-    host: Annotated[str | None, typer.Option(help="address to listen on; loopback only [default: 127.0.0.1]")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="address to listen on; loopback unless log-in is on [default: 127.0.0.1]")
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Serve the dashboard and its API."""

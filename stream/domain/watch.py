@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from crosswind.stream.domain.bucket import ALL
+from crosswind.stream.domain.detect.view import View
 from crosswind.stream.domain.incident import (
     Cause,
     Incident,
@@ -128,7 +129,7 @@ class Watch:
 
     def _hour(self, desk: _Desk, panel: Panel, begin: datetime, minutes: int, orders: Orders) -> None:
         view = panel.view(begin, minutes)
-        silent = self._silent(panel, begin, minutes)
+        silent = self._silent(panel, view, minutes)
         judged = []
         for rule in self.rules.rules:
             wanted = {series for name, series in desk.opened if name == rule.name}
@@ -200,13 +201,12 @@ class Watch:
                 best, group = shared, other.group
         return group
 
-    def _silent(self, panel: Panel, begin: datetime, minutes: int) -> list[bool]:
+    def _silent(self, panel: Panel, view: View, minutes: int) -> list[bool]:
         """For each minute, whether the feed is silent although articles were to be expected."""
         found = self.rules.no_data
         if found is None or RUN not in panel.series:
             return [False] * minutes
-        usual = panel.view(begin, minutes).silent(found.after // MINUTE)
-        return [bool(value >= found.expected) for value in usual]
+        return [bool(value >= found.expected) for value in view.silent(found.after // MINUTE)]
 
     def _feed(self, desk: _Desk, at: datetime, silent: bool) -> None:
         """The incident of the feed itself."""
