@@ -26,6 +26,7 @@ ROOMS = {
     "data": "crosswind.models.cli",
     "train": "crosswind.models.cli",
     "evaluate": "crosswind.models.cli",
+    "restore": "crosswind.models.cli",
     "export": "crosswind.export.cli",
     "bundle": "crosswind.export.cli",
     "rules": "crosswind.stream.alert_cli",

@@ -120,6 +120,24 @@ def train(
 
 
 @app.command()
+def restore(
+    bundle: Annotated[str, typer.Argument(help="A bundle, or `default` for the shipped one.")],
+    out: Annotated[Path, typer.Option(help="Folder for the MODEL_DIR.")],
+) -> None:
+    """Turn a bundle back into a MODEL_DIR, to train on from where it stands (`crosswind train --base`).
+
+    The shipped model is a better start than a bare encoder, also for your own data. What int8 rounded stays rounded.
+
+    Example: crosswind restore default --out runs/shipped
+    """
+    from crosswind.export.bundle import resolve
+    from crosswind.models.restore import restore as restored
+
+    restored(resolve(bundle), out)
+    typer.echo(f"{out}: train on with crosswind train --base {out} --vocabulary 0")
+
+
+@app.command()
 def evaluate(
     file: Annotated[Path, typer.Option("--data", help="JSONL, CSV, TSV or Parquet with text, lang and labels.")],
     model: Annotated[Path | None, typer.Option(help="A MODEL_DIR, in full precision.")] = None,

@@ -70,22 +70,30 @@ def read_corpus(lang: str, folder: Path = CORPUS_DIR) -> Corpus:
     return _checked(folder / f"{lang}.yaml", lang)
 
 
-def read_more(lang: str, folder: Path = CORPUS_DIR) -> Corpus | None:
-    """Read and check one language's second file; None where it has none.
+def more_files(lang: str, folder: Path = CORPUS_DIR) -> list[Path]:
+    """The later files of a language, `more/<lang>.yaml` and `more/<lang>-2.yaml` and so on, in order of name."""
+    return sorted([*(folder / MORE).glob(f"{lang}.yaml"), *(folder / MORE).glob(f"{lang}-*.yaml")])
+
+
+def read_more(lang: str, folder: Path = CORPUS_DIR) -> dict[str, Corpus]:
+    """Read and check a language's later files, by the file's stem; empty where it has none.
 
     Raises:
         DataError: as `read_corpus`, or a line is among the tests of the first file, or it has tests of its own.
     """
-    path = folder / MORE / f"{lang}.yaml"
-    if not path.is_file():
-        return None
-    more = _checked(path, lang)
+    files = more_files(lang, folder)
+    if not files:
+        return {}
     held_out = {_folded(line) for *_, line in _lines(read_corpus(lang, folder).test)}
-    leaks = [line for line in _training_lines(more) if _folded(line) in held_out]
-    if leaks or more.test:
-        raise DataError(f"{MORE}/{path.name}: " + (f"test line also trains: {leaks[0]!r}" if leaks else "tests belong "
-                                                   "into the first file"))  # fmt: skip
-    return more
+    found: dict[str, Corpus] = {}
+    for path in files:
+        more = _checked(path, lang)
+        leaks = [line for line in _training_lines(more) if _folded(line) in held_out]
+        if leaks or more.test:
+            raise DataError(f"{MORE}/{path.name}: " + (f"test line also trains: {leaks[0]!r}" if leaks else "tests "
+                                                       "belong into the first file"))  # fmt: skip
+        found[path.stem] = more
+    return found
 
 
 def read_pairs(lang: str, folder: Path = CORPUS_DIR) -> list[Pair]:
@@ -126,9 +134,9 @@ def fill(pattern: str, slots: dict[str, list[str]], count: int, rng: random.Rand
 def training_rows(lang: str, fillings: int = 3, seed: int = 0, folder: Path = CORPUS_DIR) -> list[Row]:
     """Rows of `patterns` and `hard`, each pattern filled up to `fillings` times; rows of one pattern share a group."""
     rows = _filled(read_corpus(lang, folder), f"written:{lang}", fillings, random.Random(f"{seed}:{lang}"))
-    more = read_more(lang, folder)
-    if more is not None:
-        rows += _filled(more, f"written:{lang}:{MORE}", fillings, random.Random(f"{seed}:{lang}:{MORE}"))
+    for stem, more in read_more(lang, folder).items():
+        part = f"{lang}:{MORE}" + stem.removeprefix(lang)
+        rows += _filled(more, f"written:{part}", fillings, random.Random(f"{seed}:{part}"))
     return rows
 
 

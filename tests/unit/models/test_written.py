@@ -43,15 +43,19 @@ def test_a_shipped_file_is_valid_and_fills_every_cell(lang: str) -> None:
             assert corpus.test[topic][sentiment], (topic, sentiment)
 
 
-@pytest.mark.parametrize("lang", sorted(path.stem for path in (written.CORPUS_DIR / written.MORE).glob("*.yaml")))
-def test_a_second_file_is_valid_fills_every_cell_and_repeats_nothing(lang: str) -> None:
-    more, first = written.read_more(lang), written.read_corpus(lang)
-    assert more is not None
-    for topic in TOPICS:
-        for sentiment in SENTIMENTS:
-            lines = more.patterns[topic][sentiment]
-            assert len(lines) >= 5, (topic, sentiment)
-            assert not set(lines) & set(first.patterns[topic][sentiment]), (topic, sentiment)
+@pytest.mark.parametrize("lang", COVERED)
+def test_later_files_are_valid_fill_every_cell_and_repeat_nothing(lang: str) -> None:
+    seen = written.read_corpus(lang).patterns
+    later = written.read_more(lang)
+    assert list(later) == [path.stem for path in written.more_files(lang)]
+    assert lang in later
+    for more in later.values():
+        for topic in TOPICS:
+            for sentiment in SENTIMENTS:
+                lines = more.patterns[topic][sentiment]
+                assert len(lines) >= 3, (topic, sentiment)
+                assert not set(lines) & set(seen[topic][sentiment]), (topic, sentiment)
+                seen[topic][sentiment].extend(lines)
 
 
 @pytest.mark.parametrize("lang", COVERED)
@@ -136,6 +140,10 @@ def test_a_second_file_trains_too_with_slots_of_its_own(folder: Path) -> None:
     rows = written.training_rows("xx", 2, folder=folder)
     assert rows[: len(before)] == before
     assert [row.text for row in rows[len(before) :]] == ["C sold well"]
+    third = second.with_name("xx-2.yaml")
+    third.write_text('lang: xx\nslots: {}\npatterns: {deals: {positive: ["a third file"]}}\n')
+    assert [row.text for row in written.training_rows("xx", 2, folder=folder)] == [
+        *(row.text for row in before), "a third file", "C sold well"]  # fmt: skip
     second.write_text('lang: xx\nslots: {}\npatterns: {deals: {neutral: ["{company}  TO buy"]}}\n'.replace(
         "slots: {}", 'slots: {company: ["C"]}'))  # fmt: skip
     with pytest.raises(DataError, match="also trains"):
