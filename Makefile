@@ -35,6 +35,7 @@ DATA ?= ../shared/data
 bundle: $(VENV)/.dev
 	$(BIN)/crosswind train --data $(DATA) --out runs/shipped
 	$(BIN)/crosswind export runs/shipped --out models/bundle --name crosswind-e5-small
+	$(BIN)/python -m crosswind.models.projection models/bundle --data $(DATA)
 	$(BIN)/python bench/model.py --card docs/model-card.md
 
 bench: $(VENV)/.dev

@@ -16,17 +16,20 @@ from crosswind.errors import ModelError
 from crosswind.export import bundle
 from crosswind.export.atomic import publish, staging
 from crosswind.export.calibration import calibrate
+from crosswind.export.fused import NAME, Shape, fuse
 from crosswind.export.graph import OPSET, write_graph
 from crosswind.export.half import to_fp16
 from crosswind.export.parity import State, Verdict, answers, compare, judge
 from crosswind.export.quantise import RECIPES, Recipe, quantise
 from crosswind.export.report import Measured, Report, write_report
-from crosswind.export.running import Outputs, encode, run_graph
-from crosswind.export.sources import EMBEDDING, Source, load_source
+from crosswind.export.running import Outputs, encode, run_graph, together
+from crosswind.export.sources import EMBEDDING, Ours, Source, load_source
 from crosswind.models.rows import Row
 
 Precision = Literal["fp32", "fp16", "int8"]
 SMOKE = 12
+TRIED = 256
+"""Texts of parity that are run together, to see whether that changes a bit."""
 _log = structlog.get_logger(__name__)
 
 
@@ -40,6 +43,7 @@ class Request:
         smoke: texts of which the bundle keeps some, with the model's answers.
         head: name of a foreign classifier's only head.
         strict: see `parity.judge`.
+        fused: try the graph of `fused.py` before the recipes, where the encoder is a BERT.
     """
 
     model: Path
@@ -53,6 +57,7 @@ class Request:
     head: str = "sentiment"
     strict: bool = False
     recipes: Sequence[Recipe] = field(default=RECIPES)
+    fused: bool = True
 
 
 def export_bundle(request: Request) -> Report:
@@ -124,16 +129,32 @@ def _measure(request: Request, source: Source, work: Path) -> Report:
 
 
 def _choose_int8(bench: _Bench, fp32: Path, work: Path) -> tuple[Path, list[Measured]]:
-    """The first recipe that passes, and all that were tried; where none passes, the last."""
+    """The first graph that passes, and all that were tried; where none passes, the last."""
     texts = encode(bench.source.tokenizer, bench.request.calibration, bench.source.max_tokens)
     inputs = calibrate(fp32, texts)
     path, tried = work / "int8.onnx", []
+    shape = shape_of(bench.source) if bench.request.fused else None
+    if shape is not None:
+        fuse(fp32, path, shape, inputs, {head.name: len(head.labels) for head in bench.source.heads})
+        tried.append(bench.measure(path, "int8", NAME))
+        if not tried[-1].failed:
+            return path, tried
     for recipe in bench.request.recipes:
         quantise(fp32, path, recipe, inputs)
         tried.append(bench.measure(path, "int8", recipe.name))
         if not tried[-1].failed:
             break
     return path, tried
+
+
+def shape_of(source: Source) -> Shape | None:
+    """What `fused.build` has to know of the encoder; None where it is no BERT that it knows."""
+    config = source.module.config
+    known = getattr(config, "model_type", "") == "bert" and config.hidden_act == "gelu"
+    absolute = getattr(config, "position_embedding_type", "absolute") == "absolute"
+    if not (isinstance(source.module, Ours) and known and absolute):
+        return None
+    return Shape(config.num_hidden_layers, config.num_attention_heads, config.layer_norm_eps)
 
 
 def run_torch(source: Source, ids: Sequence[Sequence[int]]) -> Outputs:
@@ -174,8 +195,14 @@ def _manifest(request: Request, source: Source, report: Report, folder: Path) ->
         "metrics": {"training": source.metrics, "parity": report.summary()},
         "smoke": choose_smoke(request.smoke, source, folder),
         "vocabulary": source.rows,
+        "together": together(folder / bundle.MODEL, _some_ids(request, source), source.heads),
         "command": f"crosswind export {request.model.name} --out {request.out.name} --precision {request.precision}",
     }
+
+
+def _some_ids(request: Request, source: Source) -> list[list[int]]:
+    texts = [row.text for row in request.rows][:TRIED]
+    return encode(source.tokenizer, texts, source.max_tokens)
 
 
 def _opset(path: Path) -> int:

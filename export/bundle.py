@@ -49,6 +49,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
         smoke: sentences with the labels that the model gave when the bundle was made.
         files: name -> SHA-256 of each file but the manifest.
         vocabulary: rows of the word embedding, 0 where unknown; the tokenizer has no more entries.
+        together: texts of one length that may share a run on the CPU, because it was measured at the export that their
+            scores stay the same bit by bit.
     """
 
     format: int
@@ -68,6 +70,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     files: dict[str, str]
     command: str
     vocabulary: int = 0
+    together: int = 1
     signature: Signature | None = None
 
     def head(self, name: str) -> Head:
@@ -197,6 +200,8 @@ def version_of(manifest: Mapping[str, Any]) -> str:
 def signed_bytes(manifest: Mapping[str, Any]) -> bytes:
     """Canonical JSON of a manifest without `version` and `signature`: what both are made of."""
     rest = {name: value for name, value in manifest.items() if name not in ("version", "signature")}
+    if rest.get("together") == 1:  # bundles of before this field keep their version
+        del rest["together"]
     return json.dumps(rest, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
 

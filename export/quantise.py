@@ -177,39 +177,45 @@ def quantise_embedding(model: onnx.ModelProto) -> None:
         raise ModelError("no word embedding found: expected a Gather of a constant by input_ids; export it as fp32")
     if sum(table.name in other.input for other in graph.node) > 1:
         raise ModelError(f"the word embedding {table.name} is used twice (tied to an output); export it as fp32")
-    floats = numpy_helper.to_array(table)
     graph.initializer.remove(table)
-    packed = pack(floats)
-    nodes = _eight_bits(graph, node, floats) if packed is None else _four_bits(graph, node, *packed)
+    nodes, constants = word_lookup(node.input[0], node.output[0], numpy_helper.to_array(table))
+    graph.initializer.extend(constants)
     _replace(graph, node, nodes)
 
 
-def _eight_bits(graph: onnx.GraphProto, node: onnx.NodeProto, table: Floats) -> list[onnx.NodeProto]:
+def word_lookup(name: str, output: str, table: Floats) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Nodes and constants of the word embedding: `input_ids` [batch, length] to float32 [batch, length, width].
+
+    Args:
+        name: what the names of the constants begin with.
+    """
+    packed = pack(table)
+    return _eight_bits(name, output, table) if packed is None else _four_bits(name, output, *packed)
+
+
+def _eight_bits(name: str, output: str, table: Floats) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """Signed bytes with one float32 scale per row, looked up and multiplied."""
-    name, output = node.input[0], node.output[0]
     rows, scales = by_row(table)
-    graph.initializer.append(numpy_helper.from_array(rows, f"{name}_rows"))
-    graph.initializer.append(numpy_helper.from_array(scales, f"{name}_scales"))
-    return [
+    constants = [numpy_helper.from_array(rows, f"{name}_rows"), numpy_helper.from_array(scales, f"{name}_scales")]
+    nodes = [
         helper.make_node("Gather", [f"{name}_rows", "input_ids"], [f"{name}_row"], f"{name}/rows"),
         helper.make_node("Gather", [f"{name}_scales", "input_ids"], [f"{name}_scale"], f"{name}/scales"),
         helper.make_node("Cast", [f"{name}_row"], [f"{name}_float"], f"{name}/cast", to=TensorProto.FLOAT),
         helper.make_node("Mul", [f"{name}_float", f"{name}_scale"], [output], f"{name}/scaled"),
     ]
+    return nodes, constants
 
 
 def _four_bits(
-    graph: onnx.GraphProto, node: onnx.NodeProto, packed: NDArray[np.uint8], scales: NDArray[np.float16]
-) -> list[onnx.NodeProto]:
+    name: str, output: str, packed: NDArray[np.uint8], scales: NDArray[np.float16]
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """Two numbers to the byte and a float16 scale per block (see `pack`), looked up and unpacked."""
-    name, output = node.input[0], node.output[0]
     blocks = scales.shape[1]
     constants = {
         "packed": packed, "scales": scales, "low": np.uint8(15), "shift": np.uint8(4), "middle": np.float32(8),
         "blocks": np.array([0, 0, blocks, BLOCK], np.int64), "flat": np.array([0, 0, blocks * BLOCK], np.int64),
         "last": np.array([-1], np.int64),
     }  # fmt: skip
-    graph.initializer.extend(numpy_helper.from_array(np.asarray(v), f"{name}_{k}") for k, v in constants.items())
 
     def own(short: str) -> str:
         return short if short in ("input_ids", output) else f"{name}_{short}"
@@ -217,7 +223,7 @@ def _four_bits(
     def step(kind: str, inputs: Sequence[str], result: str, **attributes: Any) -> onnx.NodeProto:
         return helper.make_node(kind, [own(i) for i in inputs], [own(result)], own(result), **attributes)
 
-    return [
+    nodes = [
         step("Gather", ["packed", "input_ids"], "bytes"),
         step("BitwiseAnd", ["bytes", "low"], "first"),
         step("BitShift", ["bytes", "shift"], "second", direction="RIGHT"),
@@ -231,6 +237,7 @@ def _four_bits(
         step("Mul", ["blocked", "scale"], "scaled"),
         step("Reshape", ["scaled", "flat"], output),
     ]
+    return nodes, [numpy_helper.from_array(np.asarray(v), f"{name}_{k}") for k, v in constants.items()]
 
 
 def pack(table: Floats) -> tuple[NDArray[np.uint8], NDArray[np.float16]] | None:

@@ -79,12 +79,21 @@ def smooth(model: onnx.ModelProto, inputs: dict[str, Inputs], apart: int) -> dic
 
 
 def _plan(name: str, largest: Floats, weights: Sequence[Floats], apart: int) -> _Plan:
-    """SmoothQuant's factors, their geometric mean over the channels that stay being 1."""
+    return _Plan(name, *factors(largest, np.maximum.reduce([np.abs(matrix).max(1) for matrix in weights]), apart))
+
+
+def factors(largest: Floats, heaviest: Floats, apart: int) -> tuple[Floats, NDArray[np.intp]]:
+    """SmoothQuant's factors per channel, their geometric mean over the channels that stay being 1, and those that go.
+
+    Args:
+        largest: activation of each channel, [channels].
+        heaviest: weight of each channel, [channels].
+        apart: channels that go apart, the largest.
+    """
     out = np.sort(np.argsort(-largest, kind="stable")[:apart])
-    heaviest = np.maximum.reduce([np.abs(matrix).max(1) for matrix in weights])
     raw = np.maximum(largest, 1e-5) ** STRENGTH / np.maximum(heaviest, 1e-5) ** (1 - STRENGTH)
     stay = np.setdiff1d(np.arange(len(raw)), out)
-    return _Plan(name, (raw / np.exp(np.log(raw[stay]).mean())).astype(np.float32), out)
+    return (raw / np.exp(np.log(raw[stay]).mean())).astype(np.float32), out
 
 
 def _prepare(graph: onnx.GraphProto, plan: _Plan) -> list[onnx.NodeProto]:

@@ -1,28 +1,30 @@
 """The model in service: ONNX Runtime and tokenizers, nothing else.
 
-One article per run, many runs in parallel: ONNX Runtime's dynamic int8 scales per tensor, so in a batch the score of
-an article would move with its neighbours and its padding. Replay must equal live, byte for byte. One session with one
-intra-op thread is safe to run from many threads at once.
+Replay must equal live, byte for byte, so the score of an article must not move with the articles beside it. On the CPU
+only texts of one length share a run, and only as many as the bundle's export found to change no bit (`together`, see
+`export/fused.py`; one where activations are scaled per run). Runs go in parallel: a session with one intra-op thread is
+safe to run from many threads at once. On a GPU many articles per run, see `bound_runs.py`.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from tokenizers import Tokenizer
 
-from crosswind.errors import BundleError, ProviderError
+from crosswind.errors import BundleError
 from crosswind.export import bundle
+from crosswind.export.running import by_length, feed_many
+from crosswind.stream.adapters.bound_runs import BoundRuns
+from crosswind.stream.adapters.providers import CPU, open_session
 from crosswind.stream.domain.article import PPM, Score, Sentiment
 from crosswind.stream.domain.stories.meaning import pack
 
 MEANING = "meaning"
 """The output that stories are told apart by; a bundle may lack it (see `models/projection.py`)."""
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class OnnxScorer:
@@ -30,27 +32,28 @@ class OnnxScorer:
 
     Args:
         folder: the bundle.
-        device: `cuda` refuses to start where ONNX Runtime cannot use one; there is no silent fall-back.
+        device: `cpu`, `cuda`, `tensorrt`, or several by commas, the preferred first; the first that is there is used,
+            and `cuda` alone refuses to start where there is none: nothing falls back in silence.
         threads: articles scored at the same time; 0: one per core.
         trusted: a public key or its file; a bundle that is not signed by it is refused.
 
     Raises:
         BundleError: the bundle does not verify, or its graph does not fit its manifest.
-        ProviderError: the device is not there.
+        ProviderError: the device is not there, or cannot run the bundle's precision.
+        SettingsError: the device is not one that there is.
     """
 
-    def __init__(
-        self, folder: Path, device: Literal["cpu", "cuda"] = "cpu", threads: int = 0, trusted: str | None = None
-    ) -> None:
+    def __init__(self, folder: Path, device: str = "cpu", threads: int = 0, trusted: str | None = None) -> None:
         self._manifest = bundle.verify(folder, trusted)
         self._topic, self._sentiment = self._manifest.head("topic"), self._manifest.head("sentiment")
         if set(self._sentiment.labels) != {label.value for label in Sentiment}:
             raise BundleError(f"sentiment labels are {self._sentiment.labels}; expected {[s.value for s in Sentiment]}")
         self._tokenizer = _load_tokenizer(folder / bundle.TOKENIZER, self._manifest.max_tokens)
-        self._session = _open_session(folder / bundle.MODEL, _PROVIDERS[device])
+        self._session = open_session(folder / bundle.MODEL, device, self._manifest.precision)
         self._check_graph()
         given = {output.name for output in self._session.get_outputs()}
         self._names = [self._topic.name, self._sentiment.name, *sorted({MEANING} & given)]
+        self._bound = None if self.provider == CPU else BoundRuns(self._session, self._names, "cuda")
         self._pool = ThreadPoolExecutor(threads or cpu_count() or 1, thread_name_prefix="inference")
 
     def _check_graph(self) -> None:
@@ -80,17 +83,19 @@ class OnnxScorer:
     def score(self, texts: Sequence[str]) -> list[Score]:
         """See `Scorer.score`."""
         encodings = self._tokenizer.encode_batch(list(texts))
-        return list(self._pool.map(self._score_one, encodings))
+        return [self._judge(row) for row in self._run([encoding.ids for encoding in encodings])]
 
     def logits(self, texts: Sequence[str]) -> "dict[str, np.ndarray[Any, Any]]":
         """Head -> float32 [texts, labels], as the model gives them: for measuring it."""
-        rows = list(self._pool.map(self._outputs, self._tokenizer.encode_batch(list(texts))))
+        encodings = self._tokenizer.encode_batch(list(texts))
+        rows = self._run([encoding.ids for encoding in encodings])
         names = (self._topic.name, self._sentiment.name)
         return {name: np.concatenate([row[place] for row in rows]) for place, name in enumerate(names)}
 
     def probabilities(self, text: str) -> dict[str, dict[str, float]]:
         """Head -> label -> calibrated probability, for reading by a person."""
-        topic, sentiment, _ = self._run(self._tokenizer.encode(text))
+        (row,) = self._run([self._tokenizer.encode(text).ids])
+        topic, sentiment, _ = self._calibrate(row)
         return {
             "topic": dict(zip(self._topic.labels, topic.tolist(), strict=True)),
             "sentiment": dict(zip(self._sentiment.labels, sentiment.tolist(), strict=True)),
@@ -100,24 +105,33 @@ class OnnxScorer:
         """Ends the inference threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _outputs(self, encoding: Any) -> "list[np.ndarray[Any, Any]]":
-        """Logits of both heads, each float32 [1, labels]; then `MEANING`, float32 [1, width], where there is one."""
-        feed = {
-            "input_ids": np.asarray([encoding.ids], dtype=np.int64),
-            "attention_mask": np.ones((1, len(encoding.ids)), dtype=np.int64),
-        }
-        return [np.asarray(found) for found in self._session.run(self._names, feed)]
+    def _run(self, texts: Sequence[Sequence[int]]) -> "list[list[np.ndarray[Any, Any]]]":
+        """Per text the logits of both heads, float32 [1, labels] each; then `MEANING`, [1, width], where it is."""
+        if self._bound is not None:
+            return self._bound.run(texts)
+        groups = by_length(texts, self._manifest.together)
+        found: list[list[np.ndarray[Any, Any]]] = [[] for _ in texts]
+        # The longest first: at the end the threads then wait for each other the least.
+        for group, outputs in zip(groups[::-1], self._pool.map(self._share, _pick(texts, groups[::-1])), strict=True):
+            for row, place in enumerate(group):
+                found[place] = [output[row : row + 1] for output in outputs]
+        return found
 
-    def _run(self, encoding: Any) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]", bytes]:
-        topic, sentiment, *meaning = self._outputs(encoding)
+    def _share(self, texts: Sequence[Sequence[int]]) -> "list[np.ndarray[Any, Any]]":
+        return [np.asarray(found) for found in self._session.run(self._names, feed_many(texts))]
+
+    def _calibrate(
+        self, row: "list[np.ndarray[Any, Any]]"
+    ) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]", bytes]:
+        topic, sentiment, *meaning = row
         return (
             _softmax(topic[0] / self._topic.temperature),
             _softmax(sentiment[0] / self._sentiment.temperature),
             pack(meaning[0][0]) if meaning else b"",
         )
 
-    def _score_one(self, encoding: Any) -> Score:
-        topics, sentiments, meaning = self._run(encoding)
+    def _judge(self, row: "list[np.ndarray[Any, Any]]") -> Score:
+        topics, sentiments, meaning = self._calibrate(row)
         best_topic, best_sentiment = int(topics.argmax()), int(sentiments.argmax())
         unsure = bool(sentiments[best_sentiment] < self._manifest.unsure_below)
         ppm = dict(zip(self._sentiment.labels, to_ppm(sentiments), strict=True))
@@ -132,6 +146,10 @@ class OnnxScorer:
             model=self.version,
             meaning=meaning,
         )
+
+
+def _pick(texts: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
+    return [[texts[place] for place in group] for group in groups]
 
 
 def to_ppm(probabilities: "np.ndarray[Any, Any]") -> list[int]:
@@ -161,23 +179,3 @@ def _load_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
     tokenizer.enable_truncation(max_tokens)
     tokenizer.no_padding()
     return tokenizer
-
-
-def _open_session(path: Path, provider: str) -> ort.InferenceSession:
-    if provider not in ort.get_available_providers():
-        raise ProviderError(
-            f"{provider} is not available; this ONNX Runtime has {ort.get_available_providers()}: "
-            "install crosswind[gpu] or use --device cpu"
-        )
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3
-    try:
-        session = ort.InferenceSession(str(path), options, providers=[provider])
-    except Exception as error:  # onnxruntime's exceptions share no public base
-        raise BundleError(f"ONNX Runtime cannot load {path}: {str(error).splitlines()[0]}") from None
-    if session.get_providers()[0] != provider:
-        raise ProviderError(f"{provider} was asked for, ONNX Runtime fell back to {session.get_providers()[0]}")
-    return session

@@ -25,22 +25,14 @@ from crosswind.export.calibration import calibrate  # noqa: E402
 from crosswind.export.graph import write_graph  # noqa: E402
 from crosswind.export.quantise import Recipe, quantise, quantise_embedding  # noqa: E402
 from crosswind.export.sources import load_source  # noqa: E402
-from tests.integration.export.tiny_model import WORDS, make_tiny_model, sentences  # noqa: E402
+from tests.integration.export.tiny_model import WORDS, clear_rows, make_tiny_model, sentences  # noqa: E402
 
 TEXTS = sentences(30)
 
 
 @pytest.fixture(scope="module")
 def rows(model_dir: Path) -> list[Row]:
-    """Texts on which the random weights have a clear answer: near ties would flip by rounding, and teach nothing."""
-    source = load_source(model_dir)
-    texts = sentences(300, seed=2)
-    logits = run_torch(source, encode(source.tokenizer, texts, 64)).logits
-    gaps = [np.diff(np.sort(values, 1)[:, -2:])[:, 0] / values.std() for values in logits.values()]
-    clear = [text for text, gap in zip(texts, np.minimum.reduce(gaps), strict=True) if gap > 0.2]
-    assert len(clear) > 50
-    return [Row(text=text, lang=("en", "de")[index % 2], source="t", topic="credit", sentiment="negative")
-            for index, text in enumerate(clear)]  # fmt: skip
+    return clear_rows(model_dir)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +43,8 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def request_int8(model_dir: Path, rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Request:
     out = tmp_path_factory.mktemp("out") / "bundle"
-    return Request(model_dir, out, rows, sentences(40, seed=1), TEXTS[:20], recipes=(Recipe(8, 4, True),))
+    return Request(model_dir, out, rows, sentences(40, seed=1), TEXTS[:20], recipes=(Recipe(8, 4, True),),
+                   fused=False)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

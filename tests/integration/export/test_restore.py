@@ -1,6 +1,7 @@
 """From a bundle back to a MODEL_DIR: what stood still is the base's again, what learned is there up to rounding."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from typer.testing import CliRunner
@@ -39,13 +40,13 @@ def folder(trained: Network) -> Path:
     return Path(trained.encoder.config.name_or_path).with_name("trained")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize(("precision", "fused"), [("fp32", False), ("int8", False), ("int8", True)])
 def test_a_bundle_gives_back_the_model_it_came_from(
-    trained: Network, folder: Path, precision: str, tmp_path: Path
+    trained: Network, folder: Path, precision: Literal["fp32", "int8"], fused: bool, tmp_path: Path
 ) -> None:
     rows = [Row(text=text, lang="en", source="t") for text in sentences(12)]
-    request = Request(folder, tmp_path / "bundle", rows, sentences(20, seed=1), sentences(8), precision,  # type: ignore[arg-type]
-                      recipes=(Recipe(8, 4, True, "all"),))  # fmt: skip
+    request = Request(folder, tmp_path / "bundle", rows, sentences(20, seed=1), sentences(8), precision,
+                      recipes=(Recipe(8, 4, True, "all"),), fused=fused)  # fmt: skip
     export_bundle(request)
     restored = restore(tmp_path / "bundle", tmp_path / "restored")
     before = trained.state_dict()
@@ -77,6 +78,6 @@ def test_a_base_of_another_shape_is_said(folder: Path, tmp_path: Path, monkeypat
 
     rows = [Row(text=text, lang="en", source="t") for text in sentences(6)]
     export_bundle(Request(folder, tmp_path / "bundle", rows, sentences(8, seed=1), sentences(4), "fp32"))
-    monkeypatch.setattr(module, "_tensors", lambda graph: {"embeddings.word_embeddings.weight": [[0.0]]})
+    monkeypatch.setattr(module, "read_weights", lambda graph: {"embeddings.word_embeddings.weight": [[0.0]]})
     with pytest.raises(ModelError, match="no weights for"):
         restore(tmp_path / "bundle", tmp_path / "restored")

@@ -3,11 +3,16 @@
 import random
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from crosswind.export.build import run_torch
+from crosswind.export.running import encode
+from crosswind.export.sources import load_source
 from crosswind.models.network import Manifest, Network, save_model
+from crosswind.models.rows import Row
 
 WORDS = [f"w{index}" for index in range(60)]
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
@@ -31,6 +36,18 @@ def sentences(count: int, seed: int = 0) -> list[str]:
     """Texts of 3 to 30 words."""
     rng = random.Random(seed)
     return [" ".join(rng.choices(WORDS, k=rng.randint(3, 30))) for _ in range(count)]
+
+
+def clear_rows(folder: Path) -> list[Row]:
+    """Texts on which the random weights have a clear answer: near ties would flip by rounding, and teach nothing."""
+    source = load_source(folder)
+    texts = sentences(300, seed=2)
+    logits = run_torch(source, encode(source.tokenizer, texts, 64)).logits
+    gaps = [np.diff(np.sort(values, 1)[:, -2:])[:, 0] / values.std() for values in logits.values()]
+    clear = [text for text, gap in zip(texts, np.minimum.reduce(gaps), strict=True) if gap > 0.2]
+    assert len(clear) > 50
+    return [Row(text=text, lang=("en", "de")[index % 2], source="t", topic="credit", sentiment="negative")
+            for index, text in enumerate(clear)]  # fmt: skip
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
