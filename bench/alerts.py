@@ -1,11 +1,15 @@
 """Alerts on seeded newsrooms with known crises: ours, its families, rivals' rules, at one false-alarm rate.
 
-    python bench/alerts.py                  about 10 minutes on one core
-    python bench/alerts.py --rooms 4 --json out.json
+    python bench/alerts.py                  about 5 minutes on one core
+    python bench/alerts.py --rooms 4 --young 2 --crises 2 --tuning 4 --json out.json
 
 Every threshold was, or is here, tuned on tuning seeds; every figure is of test seeds, which nothing else uses:
  - ours and the families by `stream/rules/calibration.json`, made by `bench/calibrate_alerts.py`;
  - each rival's published rule by one threshold of its own, here, to the same false alarms per series and month.
+
+Two thirds of the calm newsrooms are old, one third is young: a feed's first week, in which little is known. Rivals are
+tuned and judged on old ones only, which is kind to them. The shipped statistic is also judged at the budget that the
+shipped rule asks for.
 
 Recall: crises during which an alarm stands. Lead: minutes from the crisis's first article to the alarm, the rule's
 `for` added to ours; crises that were missed count with their whole length. NAB: the Numenta benchmark's standard
@@ -16,7 +20,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -28,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.judged import RIVALS, Floats, alarms, rival_scores, scores  # noqa: E402
-from bench.scenarios import TEST_SEEDS, WARM, Crisis, newsroom  # noqa: E402
+from bench.scenarios import SERIES, TEST_SEEDS, WARM, Crisis, Newsroom, newsroom  # noqa: E402
 from crosswind.stream.domain.detect.budget import MONTH_HOURS, Table  # noqa: E402
 from crosswind.stream.domain.detect.season import WEEK, learn  # noqa: E402
 from crosswind.stream.domain.detect.view import View  # noqa: E402
@@ -37,8 +41,11 @@ from crosswind.stream.service.rules import DETECTORS, load_rules  # noqa: E402
 BUDGET = 0.3
 """False alarms per series and month at which everything is compared."""
 WINDOWS = 100_000
+AS_SHIPPED = "default as shipped"
+"""The shipped rule's statistic at the budget that the rule asks for."""
 NAB_FALSE, NAB_STEEP = 0.11, 5.0
 TUNING_SEED = 900
+YOUNG_SEED, CRISIS_SEED = TEST_SEEDS + 50_000, TEST_SEEDS + 100_000
 Heights = Mapping[str, float]
 
 
@@ -61,7 +68,7 @@ class Tally:
         hazards = {kind or "none": round(n / months, 3) for kind, (n, months) in sorted(self.by_hazard.items())}
         return {
             "recall": self.found / max(self.crises, 1), "lead": float(np.median(self.leads)) if self.leads else 0.0,
-            "false_alarms": self.false_alarms / self.months, "nab": 100.0 * self.nab / max(self.crises, 1),
+            "false_alarms": self.false_alarms / max(self.months, 1e-9), "nab": 100.0 * self.nab / max(self.crises, 1),
             "by_kind": kinds, "false_alarms_by_hazard": hazards,
         }  # fmt: skip
 
@@ -115,21 +122,23 @@ def judge_calm(tally: Tally, up: NDArray[np.bool_], hazard: list[str]) -> None:
 
 
 def tune_rivals(rooms: int, budget: float) -> dict[str, float]:
-    """One threshold per rival that gives `budget` false alarms per series and month on tuning seeds."""
+    """One threshold per rival that gives `budget` false alarms per series and month on old tuning newsrooms."""
     rows: dict[str, list[Floats]] = {name: [] for name in RIVALS}
-    for seed in tqdm(range(TUNING_SEED, TUNING_SEED + rooms), desc="tuning rivals", disable=None):
-        for name, score in rival_scores(newsroom(seed)).items():
+    for number in tqdm(range(rooms), desc="tuning rivals", disable=None):
+        for name, score in rival_scores(newsroom(TUNING_SEED + number)).items():
             rows[name] += list(score.astype(np.float32))
-    found = {}
-    for name, each in rows.items():
-        months = sum(len(row) for row in each) / 60.0 / MONTH_HOURS
-        low, high = 0.0, float(max(row.max() for row in each)) + 1.0
-        for _ in range(24):
-            middle = (low + high) / 2
-            rate = sum(len(alarms(row >= middle)) for row in each if row.max() >= middle) / months
-            low, high = (middle, high) if rate > budget else (low, middle)
-        found[name] = high
-    return found
+    return {name: _tuned(each, budget) for name, each in rows.items()}
+
+
+def _tuned(rows: list[Floats], budget: float) -> float:
+    months = sum(len(row) for row in rows) / 60.0 / MONTH_HOURS
+    best = [float(row.max()) for row in rows]
+    low, high = 0.0, max(best) + 1.0
+    for _ in range(24):
+        middle = (low + high) / 2
+        rate = sum(len(alarms(row >= middle)) for row, top in zip(rows, best, strict=True) if top >= middle) / months
+        low, high = (middle, high) if rate > budget else (low, middle)
+    return high
 
 
 def tables() -> dict[str, Table]:
@@ -144,29 +153,46 @@ def tables() -> dict[str, Table]:
     return made
 
 
-def compare(calm: int, hit: int, families: int, budget: float) -> dict[str, Tally]:
-    """Everything over `calm` newsrooms without and `hit` with crises; the slower families over `families` of each."""
-    known, limits = tables(), tune_rivals(12, budget)
+def rooms(calm: int, young: int, hit: int) -> Iterator[tuple[Newsroom, bool]]:
+    """The newsrooms of the test, and whether crises are in them."""
+    for number in tqdm(range(calm), desc="calm", disable=None):
+        yield newsroom(TEST_SEEDS + number), False
+    for number in tqdm(range(young), desc="young", disable=None):
+        room = newsroom(YOUNG_SEED + number, weeks=1, young=True)
+        room.hazard = ["young"] * SERIES
+        yield room, False
+    for number in tqdm(range(hit), desc="crises", disable=None):
+        yield newsroom(CRISIS_SEED + number, crises=True), True
+
+
+def compare(calm: int, young: int, hit: int, tuning: int, budget: float) -> dict[str, Tally]:
+    """Everything over the same newsrooms."""
+    known, limits = tables(), tune_rivals(tuning, budget)
     ours = {name: DETECTORS[name]() for name in known}
     shipped = load_rules().rules[0]
-    tallies = {name: Tally() for name in (*ours, *RIVALS)}
     hold = int(shipped.policy.hold.total_seconds() // 60)
-    for crises, rooms, base in ((False, calm, TEST_SEEDS), (True, hit, TEST_SEEDS + 100_000)):
-        for number in tqdm(range(rooms), desc="crises" if crises else "calm", disable=None):
-            room = newsroom(base + number, crises=crises)
-            some = ours if number < families else {shipped.detector.name: shipped.detector}
-            found, typical = scores(room, some)
-            ups = {}
-            for name, score in found.items():
-                heights = known[name].height(typical.ravel(), budget).reshape(typical.shape)
-                ups[name] = score >= np.repeat(heights, 60, axis=1)
+    tallies: dict[str, Tally] = {}
+    for room, crises in rooms(calm, young, hit):
+        found, typical = scores(room, ours)
+        ups = {name: _up(score, known[name], typical, budget) for name, score in found.items()}
+        strict = _up(found[shipped.detector.name], shipped.table, typical, shipped.budget.at_most)
+        ups[AS_SHIPPED] = strict
+        held = set(ups)
+        if room.hours.any():
             ups |= {name: score >= limits[name] for name, score in rival_scores(room).items()}
-            for name, up in ups.items():
-                if crises:
-                    judge_crises(tallies[name], up, room.crises, hold if name in ours else 0)
-                else:
-                    judge_calm(tallies[name], up, room.hazard)
+        for name, up in ups.items():
+            tally = tallies.setdefault(name, Tally())
+            if crises:
+                judge_crises(tally, up, room.crises, hold if name in held else 0)
+            else:
+                judge_calm(tally, up, room.hazard)
     return tallies
+
+
+def _up(score: Floats, table: Table, typical: Floats, budget: float) -> NDArray[np.bool_]:
+    """Where one statistic is above its threshold, [series, minutes]."""
+    heights = table.height(typical.ravel(), budget).reshape(typical.shape)
+    return np.asarray(score >= np.repeat(heights, 60, axis=1))
 
 
 def speed() -> float:
@@ -185,20 +211,23 @@ def speed() -> float:
 
 def bars(tallies: Mapping[str, Tally], budget: float, seconds: float) -> list[Bar]:
     """What must hold."""
-    name = load_rules().rules[0].detector.name
-    ours, rows = tallies[name], {key: tally.row() for key, tally in tallies.items() if tally.months and tally.crises}
-    mine = rows[name]
-    rate, windows = float(str(mine["false_alarms"])), ours.months * MONTH_HOURS
+    shipped = load_rules().rules[0]
+    name, asked = shipped.detector.name, shipped.budget.at_most
+    rows = {key: tally.row() for key, tally in tallies.items()}
+    mine, windows = rows[name], tallies[name].months * MONTH_HOURS
+    ratio = float(str(mine["false_alarms"])) / budget
+    strict = float(str(rows[AS_SHIPPED]["false_alarms"])) / asked
 
     def ahead(what: str, sign: float, names: list[str]) -> float:
         return min(sign * (float(str(mine[what])) - float(str(rows[other][what]))) for other in names)
 
-    rivals = [key for key in RIVALS if key in rows]
+    rivals = list(RIVALS)
     others = [key for key in DETECTORS if key in rows and key != name]
     family = ahead("nab", 1.0, others) if others else float("nan")
     return [
         Bar("windows judged for the budget, at least 100,000", windows, windows >= WINDOWS),
-        Bar("achieved over budgeted false alarms, 0.5 to 2", rate / budget, 0.5 <= rate / budget <= 2.0),
+        Bar(f"achieved over budgeted false alarms at {budget}, 0.5 to 2", ratio, 0.5 <= ratio <= 2.0),
+        Bar(f"achieved over budgeted false alarms at {asked}, as shipped, 0.5 to 2", strict, 0.5 <= strict <= 2.0),
         Bar("recall ahead of every rival", ahead("recall", 1.0, rivals), ahead("recall", 1.0, rivals) > 0),
         Bar("median lead ahead of every rival, minutes", ahead("lead", -1.0, rivals), ahead("lead", -1.0, rivals) > 0),
         Bar("NAB ahead of every rival", ahead("nab", 1.0, rivals), ahead("nab", 1.0, rivals) > 0),
@@ -209,23 +238,21 @@ def bars(tallies: Mapping[str, Tally], budget: float, seconds: float) -> list[Ba
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rooms", type=int, default=40, help="newsrooms without crises: 40 series × 2 weeks each")
+    parser.add_argument("--rooms", type=int, default=40, help="old newsrooms without crises: 40 series × 2 weeks each")
+    parser.add_argument("--young", type=int, default=20, help="young ones: 40 series × their first week each")
     parser.add_argument("--crises", type=int, default=12, help="newsrooms with about 80 crises each")
-    parser.add_argument("--families", type=int, default=8, help="newsrooms of each that the other families see")
+    parser.add_argument("--tuning", type=int, default=15, help="newsrooms on which the rivals' thresholds are tuned")
     parser.add_argument("--budget", type=float, default=BUDGET, help="false alarms per series and month")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    tallies = compare(options.rooms, options.crises, options.families, options.budget)
+    tallies = compare(options.rooms, options.young, options.crises, options.tuning, options.budget)
     found = bars(tallies, options.budget, speed())
     print(f"{'':26}{'recall':>8}{'lead min':>10}{'false/month':>13}{'NAB':>8}  recall by kind")
     for name, tally in tallies.items():
-        if not tally.months or not tally.crises:
-            continue
         row = tally.row()
         print(f"{name:26}{row['recall']:8.3f}{row['lead']:10.0f}{row['false_alarms']:13.3f}{row['nab']:8.1f}  "
               f"{row['by_kind']}")  # fmt: skip
-    ours = tallies[load_rules().rules[0].detector.name].row()
-    print("false alarms by hazard, ours:", ours["false_alarms_by_hazard"])
+    print("false alarms by hazard, as shipped:", tallies[AS_SHIPPED].row()["false_alarms_by_hazard"])
     for bar in found:
         print(f"{'holds ' if bar.holds else 'MISSED'}  {bar.name}: {bar.value:,.3f}")
     if options.json:

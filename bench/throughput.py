@@ -1,367 +1,319 @@
 """Articles per second and latency, end to end: real Kafka, real Postgres, from `news.raw` to the bucket.
 
-    python bench/throughput.py                     real Apache Kafka (Maven and Java 17 needed)
+    python bench/throughput.py                     real Apache Kafka (Maven and Java 17 needed); some ten minutes
     python bench/throughput.py --embedded          the embedded broker; one worker only
-    python bench/throughput.py --json out.json --model runs/bundle-quick
-    python bench/throughput.py --only cached bundle naive
+    python bench/throughput.py --only cached bare latency
+    python bench/throughput.py --small             a few hundred articles each: does it run at all?
+    python bench/throughput.py --model-dir runs/shipped --json out.json
 
-Measured on one machine, one after the other, in one run, from a backlog of the sample feed's headlines:
- - `worker, bundle`: the real worker with the model;
- - `worker, cached scores`: the real worker, every score known beforehand: everything but the model; and two of them on
-   two partitions;
- - `naive consumer`: the same job as people write it today: kafka-python, one message after the other, one commit per
-   row; with transformers' `pipeline()` (fp32, sentiment only), and with our own ONNX session;
- - `Quix Streams`: the same with batches (`pip install --no-deps quixstreams==3.28.1 confluent-kafka orjson rocksdict
-   jsonpath_ng jsonlines fastavro`; its pydantic pin is older than ours, hence no extra of ours has it);
- - `bare aiokafka`: reads the topic and counts, nothing else: the ceiling of the client underneath;
- - latency: articles sent at half of the cached worker's rate, from `send` until their bucket shows them.
+Measured on one machine, one after the other, in one run, from a backlog of the sample feed's headlines (`--only`):
+ - `bundle`: the real worker with the model; `cached`: every score known beforehand, so everything but the model;
+   both with the CPU that each of their stages, Kafka and Postgres use;
+ - `bare`: an aiokafka loop that reads the topic of `cached` and counts: the ceiling of the client underneath;
+ - `pair`: two workers on two partitions, scores known; `history`: `cached` once more with 1 M articles stored;
+ - `naive-transformers`, `naive`: the same job as people write it today: kafka-python, one message after the other, one
+   commit per row; with transformers' `pipeline()`, and with our own session; `naive-teacher`: with --teacher;
+ - `quix-transformers`, `quix`: Quix Streams with batches, the same two. It pins an older pydantic, so it is installed
+   into a throw-away environment while the bench runs, where a registry answers;
+ - `latency`: articles sent at half of the rates of `cached` and `bundle`, from `send` until their bucket shows them;
+ - `alert`: from the article that closes a minute to its alert, at 50 articles/s.
 
-A rate runs from the moment when a tenth of the articles is done, so that no start-up is in it. The last line and the
-exit status say which bars hold.
+transformers gets the bundle's own weights in fp32: a MODEL_DIR (--model-dir, or the environment's MODEL_DIR), else what
+`crosswind restore` makes of the bundle. A rate runs from the moment when a tenth of the articles is done, so that no
+start-up is in it. The last line and the exit status say which bars hold.
 """
 
 import argparse
 import asyncio
-import gzip
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import psutil
 from aiokafka import AIOKafkaConsumer
-from kafka import KafkaProducer
-from sqlalchemy import Engine, text
-from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]  # `tests.kafka_server` and `bench.jobs` are not part of the installed package
 
-from bench.jobs import latency, rivals  # noqa: E402
+from bench.jobs import rivals  # noqa: E402 - stages that a rival has no packages for are imported where they are used
 from crosswind.export.bundle import resolve  # noqa: E402
-from crosswind.settings import Settings, load_settings  # noqa: E402
-from crosswind.stream.adapters.kafka.embedded import EmbeddedBroker, die_with_parent  # noqa: E402
-from crosswind.stream.adapters.kafka.topics import ensure_topics  # noqa: E402
-from crosswind.stream.adapters.postgres.embedded import EmbeddedPostgres  # noqa: E402
-from crosswind.stream.adapters.postgres.engine import connect, migrate  # noqa: E402
-from crosswind.stream.domain.article import PPM, Score, Sentiment  # noqa: E402
-from crosswind.stream.domain.contract import RawNews, decode_raw, encode  # noqa: E402
-from crosswind.stream.feed.sample import NEWS  # noqa: E402
+from crosswind.settings import load_settings  # noqa: E402
 
-DEADLINE = 600.0
-CACHED_PER_SECOND, TIMES_NAIVE, TIMES_QUIX, TIMES_ONE, FLAT = 5000.0, 6.0, 5.0, 1.7, 1.0
-MAX_BYTES = 2**20
+CACHED_PER_SECOND, TIMES_NAIVE, TIMES_QUIX, TIMES_TEACHER, TIMES_ONE, ALERT_SECONDS = 5000.0, 6.0, 5.0, 12.0, 1.7, 2.0
+NOT_BEHIND, FLAT = 1.0, 0.9
+PAIR_CORES = 4
+"""Below that, two workers share with Kafka and Postgres what one fills already: measured, but no bar."""
+ALERT_RATE = 50.0
+WORKER, CACHED = "worker, bundle", "worker, cached scores"
+LABELS = {
+    "bundle": WORKER, "cached": CACHED, "bare": "bare aiokafka", "pair": "two workers, cached scores",
+    "history": "worker, cached scores, long history",
+    "naive-transformers": "naive consumer, transformers", "naive": "naive consumer, our session",
+    "naive-teacher": "naive consumer, transformers, the teacher",
+    "quix-transformers": "Quix Streams, transformers", "quix": "Quix Streams, our session",
+    "latency": "latency at half load", "alert": "ingest to alert",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One job: how many articles per second, and how many cores it kept busy (all of its threads)."""
+class Sizes:
+    """How much of everything; times are seconds."""
 
-    job: str
-    articles: int
-    seconds: float
-    cores: float
+    cached: int = 20_000
+    model: int = 1_200
+    one_by_one: int = 300
+    history: int = 1_000_000
+    latency: float = 12.0
+    alert: float = 25.0
 
-    @property
-    def rate(self) -> float:
-        """Articles per second."""
-        return self.articles / self.seconds
+
+SMALL = Sizes(cached=1_500, model=150, one_by_one=60, history=20_000, latency=3.0, alert=12.0)
 
 
 @dataclass(frozen=True)
 class Bar:
-    """What must hold."""
+    """What must hold; `most`: `reach` is an upper bound."""
 
     name: str
     value: float
     reach: float
+    most: bool = False
 
     @property
     def holds(self) -> bool:
         """Whether it is reached."""
-        return self.value >= self.reach
+        return self.value <= self.reach if self.most else self.value >= self.reach
 
 
-class CachedScorer:
-    """Implements `Scorer` without a model: the score is looked up by the text's length."""
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="default", help="a bundle's folder")
+    parser.add_argument("--model-dir", type=Path, default=os.environ.get("MODEL_DIR"), help="the bundle's weights")
+    parser.add_argument("--teacher", type=Path, help="a MODEL_DIR: the model that the bundle was distilled from")
+    for name in ("cached", "model", "one-by-one", "history"):
+        parser.add_argument(f"--{name}-articles", type=int, help="backlog of jobs of that kind")
+    parser.add_argument("--quix-environment", type=Path, help="folder to keep that environment in, for the next time")
+    parser.add_argument("--small", action="store_true", help="very small sizes: no figure means anything")
+    parser.add_argument("--embedded", action="store_true", help="the embedded broker instead of Apache Kafka")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", nargs="+", choices=list(LABELS), default=list(LABELS), help="these parts only")
+    parser.add_argument("--job", help=argparse.SUPPRESS)
+    parser.add_argument("--stages", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
 
-    version, provider = "cached", "none"
 
-    def __init__(self) -> None:
-        topics, moods = ("credit", "earnings", "macro"), list(Sentiment)
-        self._scores = [
-            Score(topics[n % 3], moods[n % 3], 200_000, 300_000, PPM - 500_000, 800_000, False, self.version)
-            for n in range(9)
+def run_job(name: str, stages: Path) -> int:
+    """What a process of a job does."""
+    if name in rivals.JOBS:
+        return rivals.JOBS[name](load_settings())
+    from bench.jobs import workers
+
+    return {"bundle": workers.bundle, "cached": workers.cached}[name](load_settings(), stages)
+
+
+def sizes_of(arguments: argparse.Namespace) -> Sizes:
+    sizes = SMALL if arguments.small else Sizes()
+    given = {"cached": arguments.cached_articles, "model": arguments.model_articles,
+             "one_by_one": arguments.one_by_one_articles, "history": arguments.history_articles}  # fmt: skip
+    return Sizes(**{**asdict(sizes), **{name: value for name, value in given.items() if value}})
+
+
+class Run:
+    """The parts of one run; what was measured is in `found` and `waits`, what was left out is printed."""
+
+    def __init__(self, arguments: argparse.Namespace, folder: Path) -> None:
+        from bench.jobs.latency import Latency
+        from bench.jobs.stage import Measured
+
+        self._arguments, self._folder, self._sizes = arguments, folder, sizes_of(arguments)
+        self.found: list[Measured] = []
+        self.waits: list[Latency] = []
+        self.seconds: dict[str, float] = {}
+        self._python: Path | None = None
+
+    def measure(self) -> None:
+        """Every part that was asked for, one after the other."""
+        from bench.jobs.stage import services
+
+        wanted: list[str] = self._arguments.only
+        self._prepare(wanted)
+        with services(self._arguments.embedded, str(resolve(self._arguments.model).absolute()), self._folder) as where:
+            self._where = where
+            for name in LABELS:
+                why = self._missing(name) if name in wanted else ""
+                if why:
+                    print(f"{LABELS[name]}: left out, {why}", flush=True)
+                elif name in wanted:
+                    started = time.monotonic()
+                    self._part(name)()
+                    self.seconds[name] = round(time.monotonic() - started, 1)
+
+    def _prepare(self, wanted: Sequence[str]) -> None:
+        if {"naive-transformers", "quix-transformers"} & set(wanted):
+            weights = self._arguments.model_dir
+            self._weights = weights or rivals.restore(self._arguments.model, self._folder / "weights")
+        if any(name.startswith("quix") for name in wanted):
+            given = self._arguments.quix_environment
+            self._python = rivals.quix_python(given or self._folder / "quix-environment")
+
+    def _missing(self, name: str) -> str:
+        """Why a part cannot be measured; empty: it can."""
+        rate = self._rates()
+        reasons = {
+            "pair": "the embedded broker is for one worker" if self._arguments.embedded else "",
+            "bare": "" if CACHED in rate else "it reads what `cached` left",
+            "latency": "" if {CACHED, WORKER} & set(rate) else "it needs the rate of `cached` or `bundle`",
+            "naive-teacher": "" if self._arguments.teacher else "no --teacher was given",
+        }
+        quix = name.startswith("quix") and self._python is None
+        return "it is not installed" if quix else reasons.get(name, "")
+
+    def _part(self, name: str) -> Callable[[], None]:
+        own = {"bare": self._bare, "history": self._history, "latency": self._latency, "alert": self._alert}
+        return own.get(name, lambda: self._job(name))
+
+    def _rates(self) -> dict[str, float]:
+        return {one.job: one.rate for one in self.found}
+
+    def _job(self, name: str) -> None:
+        from bench.jobs.stage import measure_job
+
+        sizes = self._sizes
+        number = {"cached": sizes.cached, "pair": sizes.cached, "naive-transformers": sizes.one_by_one,
+                  "naive-teacher": sizes.one_by_one}.get(name, sizes.model)  # fmt: skip
+        if name.endswith("transformers"):
+            os.environ[rivals.MODEL_DIR] = str(Path(self._weights).absolute())
+        if name == "naive-teacher":
+            os.environ[rivals.MODEL_DIR] = str(self._arguments.teacher.absolute())
+        kind = {"pair": "cached", "naive-teacher": "naive-transformers"}.get(name)
+        self.found.append(measure_job(
+            name, LABELS[name], number, self._where, kind=kind, copies=2 if name == "pair" else 1,
+            partitions=2 if name == "pair" else 4, python=self._python if name.startswith("quix") else None,
+        ))  # fmt: skip
+
+    def _bare(self) -> None:
+        """Reading the cached job's backlog once more, with nothing done to it."""
+        from bench.jobs.stage import Measured
+
+        async def read() -> int:
+            seen, topic = 0, self._where.settings("cached").raw_topic
+            async with AIOKafkaConsumer(
+                topic, bootstrap_servers=self._where.kafka, auto_offset_reset="earliest"
+            ) as consumer:
+                while seen < self._sizes.cached:
+                    seen += sum(map(len, (await consumer.getmany(timeout_ms=500)).values()))
+            return seen
+
+        started, used = time.monotonic(), time.process_time()
+        seen = asyncio.run(read())
+        seconds = time.monotonic() - started
+        self.found.append(Measured(LABELS["bare"], seen, seconds, (time.process_time() - used) / seconds))
+
+    def _history(self) -> None:
+        from bench.jobs.history import preload
+        from bench.jobs.stage import connect, empty, measure_job
+
+        engine = connect(self._where.postgres)
+        empty(engine)
+        preload(engine, self._sizes.history)
+        engine.dispose()
+        label = f"{LABELS['history']} ({self._sizes.history:,} articles)"
+        job = measure_job("history", label, self._sizes.cached, self._where, kind="cached", fresh=False)
+        self.found.append(job)
+
+    def _latency(self) -> None:
+        from bench.jobs import latency, stage
+
+        for kind, label in (("cached", CACHED), ("bundle", WORKER)):
+            rate = self._rates().get(label)
+            if rate is None:
+                continue
+            settings, engine = self._where.settings(f"latency-{kind}"), stage.connect(self._where.postgres)
+            stage.ensure_topics(settings, self._where.kafka)
+            stage.empty(engine)
+            with stage.job(kind, settings, self._folder / f"latency-{kind}.log"):
+                wait = latency.measure(f"visible bucket: {label}", settings, engine, rate / 2, self._sizes.latency)
+            engine.dispose()
+            self.waits.append(wait)
+
+    def _alert(self) -> None:
+        from bench.jobs import alerting, stage
+
+        texts = alerting.pick(self._where.model)
+        rules = alerting.write_rules(self._folder)
+        settings = self._where.settings("alert", rules=rules, lateness_seconds=alerting.LATENESS)
+        engine = stage.connect(self._where.postgres)
+        stage.ensure_topics(settings, self._where.kafka)
+        stage.empty(engine)
+        with stage.job("bundle", settings, self._folder / "alert.log"):
+            wait = alerting.measure(LABELS["alert"], settings, engine, texts, ALERT_RATE, self._sizes.alert)
+        engine.dispose()
+        self.waits.append(wait)
+
+    def bars(self) -> list[Bar]:
+        """The bars, of what was measured."""
+        rate = {name: value for name, label in LABELS.items() for job, value in self._rates().items()
+                if job == label or (name == "history" and job.startswith(label))}  # fmt: skip
+        wanted = [
+            ("worker, times the naive consumer on transformers", "bundle", "naive-transformers", TIMES_NAIVE),
+            ("worker, times the naive consumer on the teacher", "bundle", "naive-teacher", TIMES_TEACHER),
+            ("worker, times Quix Streams on transformers", "bundle", "quix-transformers", TIMES_QUIX),
+            ("worker, times Quix Streams on our session", "bundle", "quix", NOT_BEHIND),
+            ("cached, with a long history, times without", "history", "cached", FLAT),
         ]
-
-    def score(self, texts: Sequence[str]) -> list[Score]:
-        """See `Scorer.score`."""
-        return [self._scores[len(text) % 9] for text in texts]
-
-
-def articles(number: int) -> Iterator[bytes]:
-    """`news.raw` messages: the sample feed's, again and again, each time with ids of its own."""
-    with gzip.open(NEWS, "rb") as lines:
-        sample = [decode_raw(line, MAX_BYTES) for line in lines if line.strip()]
-    for n in range(number):
-        row = sample[n % len(sample)]
-        yield encode(RawNews(source=row.source, title=row.title, published_at=row.published_at, id=f"bench-{n}",
-                             url=row.url, body=row.body, lang=row.lang, entities=row.entities))  # fmt: skip
+        if (os.cpu_count() or 1) >= PAIR_CORES:
+            wanted.append(("two workers on two partitions, times one", "pair", "cached", TIMES_ONE))
+        bars = [Bar(name, rate[ours] / rate[theirs], reach) for name, ours, theirs, reach in wanted
+                if ours in rate and theirs in rate]  # fmt: skip
+        if "cached" in rate:
+            bars.append(Bar("worker with cached scores, articles/s", rate["cached"], CACHED_PER_SECOND))
+        alert = [wait.p95 for wait in self.waits if wait.job.startswith(LABELS["alert"])]
+        return bars + [Bar("ingest to alert at 50 articles/s, p95 s", p95, ALERT_SECONDS, most=True) for p95 in alert]
 
 
-def fill(kafka: str, topic: str, number: int) -> None:
-    """Produces the articles and waits until the broker has them."""
-    producer = KafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=20, batch_size=2**18)
-    for n, value in enumerate(articles(number)):
-        producer.send(topic, key=b"bench-%d" % n, value=value)
-    producer.flush()
-    producer.close()
-
-
-def run_cached_worker(settings: Settings) -> int:
-    """The real worker's parts, but for the scorer. The same agents, store and alert task."""
-    import faust
-
-    from crosswind.stream.adapters.alert_loop import add_alert_task
-    from crosswind.stream.adapters.language import LinguaDetector
-    from crosswind.stream.adapters.metrics import Metrics
-    from crosswind.stream.adapters.postgres.store import PostgresTrendStore
-    from crosswind.stream.agents import Parts, build_app, no_checkpoint
-    from crosswind.stream.bootstrap import database_address, kafka_address
-    from crosswind.stream.worker import configure_logging
-
-    configure_logging(settings.log_level)
-    engine = connect(database_address(settings))
-    store = PostgresTrendStore(engine)
-    parts = Parts(settings, CachedScorer(), LinguaDetector(), store, Metrics(), no_checkpoint)
-    app = build_app(parts, kafka_address(settings))
-    add_alert_task(app, parts, engine)
-    runner = faust.Worker(app, loglevel="WARNING", redirect_stdouts=False, quiet=True, override_logging=False)
-    runner.execute_from_commandline()
-    return 0
-
-
-RIVALS = {
-    "naive": lambda settings: rivals.naive(settings, rivals.onnx),
-    "naive-transformers": lambda settings: rivals.naive(settings, rivals.transformers),
-    "quix": lambda settings: rivals.quix(settings, rivals.onnx),
-    "quix-transformers": lambda settings: rivals.quix(settings, rivals.transformers),
-}
-LABELS = {
-    "bundle": "worker, bundle", "cached": "worker, cached scores", "pair": "two workers, cached scores",
-    "naive": "naive consumer, our session", "naive-transformers": "naive consumer, transformers",
-    "quix": "Quix Streams, our session", "quix-transformers": "Quix Streams, transformers",
-}  # fmt: skip
-
-
-@contextmanager
-def job(name: str, settings: Settings, log: Path) -> Iterator[psutil.Process]:
-    """One job in a process of its own; ended when the block is left."""
-    assert settings.kafka is not None
-    assert settings.database_url is not None
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CROSSWIND_KAFKA": settings.kafka,
-                   "CROSSWIND_DATABASE_URL": settings.database_url.get_secret_value(),
-                   "CROSSWIND_MODEL": settings.model, "CROSSWIND_DATA_DIR": str(log.parent),
-                   "CROSSWIND_RAW_TOPIC": settings.raw_topic, "CROSSWIND_SCORED_TOPIC": settings.scored_topic,
-                   "CROSSWIND_GROUP": settings.group}  # fmt: skip
-    with log.open("wb") as out:
-        process = subprocess.Popen([sys.executable, __file__, "--job", name], env=environment, stdout=out, stderr=out,
-                                   preexec_fn=die_with_parent)  # fmt: skip
-    try:
-        yield psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def timed(name: str, processes: Sequence[psutil.Process], done: Callable[[], int], number: int) -> Measured:
-    """The rate from a tenth of the articles to the last, and the CPU seconds of the process meanwhile."""
-    deadline, begun = time.monotonic() + DEADLINE, None
-    with tqdm(total=number, desc=name, unit=" articles", disable=None) as bar:
-        while True:
-            at, seen = time.monotonic(), done()
-            bar.update(seen - bar.n)
-            if begun is None and seen >= number // 10:
-                begun = (at, seen, _cpu(processes))
-            if begun is not None and seen >= number:
-                seconds = at - begun[0]
-                return Measured(name, seen - begun[1], seconds, (_cpu(processes) - begun[2]) / seconds)
-            if at > deadline or any(p.status() == psutil.STATUS_ZOMBIE for p in processes):
-                raise SystemExit(f"{name}: stopped at {seen} of {number} articles")
-            time.sleep(0.05)
-
-
-def _cpu(processes: Sequence[psutil.Process]) -> float:
-    used = [process.cpu_times() for process in processes]
-    return float(sum(times.user + times.system for times in used))
-
-
-def _stored(engine: Engine) -> int:
-    with engine.connect() as connection:
-        return int(connection.execute(text("SELECT count(*) FROM article")).scalar_one())
-
-
-def _empty(engine: Engine) -> None:
-    with engine.begin() as connection:
-        connection.execute(text("TRUNCATE article, bucket, duplicate, watermark, engine, incident CASCADE"))
-
-
-def measure_job(name: str, label: str, number: int, kafka: str, postgres: str, model: str, folder: Path) -> Measured:
-    """Fresh topics and an empty database, a backlog of `number` articles, one process; for `pair` two."""
-    partitions = 2 if name == "pair" else 4
-    settings = load_settings({
-        "kafka": kafka, "database_url": postgres, "model": model, "group": name, "partitions": partitions,
-        "raw_topic": f"{name}.raw", "scored_topic": f"{name}.scored", "data_dir": folder,
-    })  # fmt: skip
-    ensure_topics(settings, kafka)
-    engine = connect(postgres)
-    _empty(engine)
-    fill(kafka, settings.raw_topic, number)
-    try:
-        with ExitStack() as stack:
-            kind, copies = ("cached", 2) if name == "pair" else (name, 1)
-            made = [stack.enter_context(job(kind, settings, folder / f"{name}{n or ''}.log")) for n in range(copies)]
-            return timed(label, made, lambda: _stored(engine), number)
-    finally:
-        engine.dispose()
-
-
-def measure_bare(kafka: str, topic: str, number: int) -> Measured:
-    """Reading the cached job's backlog once more, with nothing done to it."""
-
-    async def run() -> int:
-        seen = 0
-        async with AIOKafkaConsumer(topic, bootstrap_servers=kafka, auto_offset_reset="earliest") as consumer:
-            while seen < number:
-                seen += sum(map(len, (await consumer.getmany(timeout_ms=500)).values()))
-        return seen
-
-    started, used = time.monotonic(), time.process_time()
-    seen = asyncio.run(run())
-    seconds = time.monotonic() - started
-    return Measured("bare aiokafka", seen, seconds, (time.process_time() - used) / seconds)
-
-
-@contextmanager
-def services(embedded: bool, folder: Path) -> Iterator[tuple[str, str]]:
-    """Broker and database of our own; their addresses."""
-    with ExitStack() as stack:
-        broker: Any
-        if embedded:
-            broker = EmbeddedBroker(folder / "broker.log")
-        else:
-            from tests.kafka_server import KafkaServer
-
-            broker = KafkaServer(folder / "kafka")
-        address = broker.start()
-        stack.callback(broker.stop)
-        postgres = EmbeddedPostgres(folder / "postgres")
-        url = postgres.start()
-        stack.callback(postgres.stop)
-        engine = connect(url)
-        migrate(engine)
-        engine.dispose()
-        yield address, url
-
-
-def measure(arguments: argparse.Namespace, folder: Path) -> tuple[list[Measured], list[latency.Latency]]:
-    """Every job, one after the other, and then the latencies."""
-    model = str(resolve(arguments.model).absolute())
-    found, waits = [], []
-    with services(arguments.embedded, folder) as (kafka, postgres):
-        where = (kafka, postgres, model, folder)
-        for name in arguments.only:
-            number = arguments.articles if name in ("cached", "pair") else arguments.model_articles
-            if name == "pair" and arguments.embedded:
-                print(f"{LABELS[name]}: left out, the embedded broker is for one worker")
-                continue
-            if name.startswith("quix") and find_spec("quixstreams") is None:
-                print(f"{LABELS[name]}: left out, quixstreams is not installed")
-                continue
-            found.append(measure_job(name, LABELS[name], number, *where))
-        if "cached" in arguments.only:
-            found.append(measure_bare(kafka, "cached.raw", arguments.articles))
-            rate = {one.job: one.rate for one in found}[LABELS["cached"]] / 2
-            waits.append(_latency("worker, cached scores, half load", rate, *where))
-    return found, waits
-
-
-def _latency(label: str, rate: float, kafka: str, postgres: str, model: str, folder: Path) -> latency.Latency:
-    settings = load_settings({
-        "kafka": kafka, "database_url": postgres, "model": model, "group": "latency", "partitions": 4,
-        "raw_topic": "latency.raw", "scored_topic": "latency.scored", "data_dir": folder,
-    })  # fmt: skip
-    ensure_topics(settings, kafka)
-    engine = connect(postgres)
-    _empty(engine)
-    try:
-        with job("cached", settings, folder / "latency.log"):
-            return latency.measure(label, settings, engine, articles, rate)
-    finally:
-        engine.dispose()
-
-
-def bars_of(found: Sequence[Measured]) -> list[Bar]:
-    """The bars, of what was measured."""
-    rate = {measured.job: measured.rate for measured in found}
-    wanted = [
-        ("worker, times the naive consumer on transformers", "bundle", "naive-transformers", TIMES_NAIVE),
-        ("worker, times Quix Streams on transformers", "bundle", "quix-transformers", TIMES_QUIX),
-        ("worker, times Quix Streams on our session", "bundle", "quix", FLAT),
-        ("two workers on two partitions, times one", "pair", "cached", TIMES_ONE),
-    ]
-    bars = [Bar(name, rate[LABELS[ours]] / rate[LABELS[theirs]], reach) for name, ours, theirs, reach in wanted
-            if LABELS[ours] in rate and LABELS[theirs] in rate]  # fmt: skip
-    if LABELS["cached"] in rate:
-        bars.append(Bar("worker with cached scores, articles/s", rate[LABELS["cached"]], CACHED_PER_SECOND))
-    return bars
+def show(run: Run, broker: str, bars: Sequence[Bar]) -> None:
+    print(f"{broker}, embedded Postgres, {os.cpu_count()} cores shared by all\n")
+    print("| job | articles | articles/s | cores busy |\n|---|---:|---:|---:|")
+    for m in run.found:
+        print(f"| {m.job} | {m.articles} | {m.rate:,.0f} | {m.cores:.2f} |")
+    rate = {m.job: m.rate for m in run.found}
+    for one, other in ((CACHED, LABELS["bare"]), (LABELS["pair"], CACHED)):
+        if one in rate and other in rate:
+            print(f"\n{one}: {rate[one] / rate[other]:.2f} times {other}")
+    for m in run.found:
+        if m.job in (WORKER, CACHED):
+            total = sum(m.stages.values()) or 1.0
+            shares = sorted(((stage, max(0.0, used)) for stage, used in m.stages.items()), key=lambda item: -item[1])
+            print(f"\nCPU of {m.job}, Kafka and Postgres: "
+                  + ", ".join(f"{stage} {used / total:.0%}" for stage, used in shares))  # fmt: skip
+    if run.waits:
+        print("\n| from send to | articles/s | p50 s | p95 s | p99 s |\n|---|---:|---:|---:|---:|")
+        for w in run.waits:
+            print(f"| {w.job} | {w.rate:,.0f} | {w.p50:.2f} | {w.p95:.2f} | {w.p99:.2f} |")
+    print("\n| bar | measured | to reach | |\n|---|---:|---:|---|")
+    for b in bars:
+        words = "holds" if b.holds else "**not reached**"
+        print(f"| {b.name} | {b.value:,.2f} | {'≤' if b.most else '≥'} {b.reach:g} | {words} |")
 
 
 def main() -> int:
     """Run the bench; 0 where every bar holds."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="default", help="a bundle's folder")
-    parser.add_argument("--articles", type=int, default=20_000, help="backlog of the jobs without a model")
-    parser.add_argument("--model-articles", type=int, default=2_000, help="backlog of the jobs with the model")
-    parser.add_argument("--embedded", action="store_true", help="the embedded broker instead of Apache Kafka")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--only", nargs="+", choices=list(LABELS), default=list(LABELS), help="these jobs only")
-    parser.add_argument("--job", choices=["bundle", "cached", *RIVALS], help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = options()
     if arguments.job:
-        from crosswind.stream.worker import run_worker
-
-        return {"bundle": run_worker, "cached": run_cached_worker, **RIVALS}[arguments.job](load_settings())
+        return run_job(arguments.job, arguments.stages)
     with tempfile.TemporaryDirectory(prefix="crosswind-bench-") as folder:
-        found, waits = measure(arguments, Path(folder))
-    bars = bars_of(found)
+        run = Run(arguments, Path(folder))
+        run.measure()
+    bars = run.bars()
     broker = "the embedded broker" if arguments.embedded else "Apache Kafka"
-    print(f"{broker}, embedded Postgres, {os.cpu_count()} cores shared by all\n")
-    print("| job | articles | articles/s | cores busy |\n|---|---:|---:|---:|")
-    for m in found:
-        print(f"| {m.job} | {m.articles} | {m.rate:,.0f} | {m.cores:.2f} |")
-    if waits:
-        print("\n| from send to visible bucket | articles/s | p50 s | p95 s | p99 s |\n|---|---:|---:|---:|---:|")
-        for w in waits:
-            print(f"| {w.job} | {w.rate:,.0f} | {w.p50:.2f} | {w.p95:.2f} | {w.p99:.2f} |")
-    print("\n| bar | measured | to reach | |\n|---|---:|---:|---|")
-    for b in bars:
-        print(f"| {b.name} | {b.value:,.2f} | ≥ {b.reach:,.0f} | {'holds' if b.holds else '**not reached**'} |")
+    show(run, broker, bars)
     if arguments.json:
-        report = {"broker": broker, "cores": os.cpu_count(), "jobs": [{**asdict(m), "rate": m.rate} for m in found],
-                  "latency": [asdict(w) for w in waits],
+        report = {"broker": broker, "cores": os.cpu_count(), "jobs": [{**asdict(m), "rate": m.rate} for m in run.found],
+                  "latency": [asdict(w) for w in run.waits], "seconds": run.seconds,
                   "bars": [{**asdict(b), "holds": b.holds} for b in bars]}  # fmt: skip
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     missed = [b.name for b in bars if not b.holds]

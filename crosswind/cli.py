@@ -29,6 +29,7 @@ ROOMS = {
     "restore": "crosswind.models.cli",
     "export": "crosswind.export.cli",
     "bundle": "crosswind.export.cli",
+    "translate": "crosswind.translate_cli",
     "rules": "crosswind.stream.alert_cli",
     "alerts": "crosswind.stream.alert_cli",
     "models": "crosswind.models_cli",
@@ -40,13 +41,16 @@ ROOMS = {
     "runs": "crosswind.stream.replay.cli",
     "backtest": "crosswind.stream.replay.backtest_cli",
     "users": "crosswind.dashboard.users_cli",
+    "retention": "crosswind.stream.retention_cli",
 }
 """Commands that live in a room: command -> module that has a typer app with it."""
 
 Kafka = Annotated[str | None, typer.Option(help="host:port[,host:port] of Kafka [default: the embedded broker]")]
 DatabaseUrl = Annotated[str | None, typer.Option(help="postgresql://… [default: the embedded Postgres]")]
 Model = Annotated[str | None, typer.Option(help="a bundle's folder [default: the shipped bundle]")]
-Device = Annotated[str | None, typer.Option(help="cpu or cuda; cuda refuses to start where there is none")]
+Device = Annotated[
+    str | None, typer.Option(help="cpu, cuda, tensorrt, or several by commas; refuses to start where none is")
+]
 Port = Annotated[int | None, typer.Option(help="the dashboard's port; 0 for any free one [default: 8050]")]
 DataDir = Annotated[Path | None, typer.Option(help="where database and logs live [default: .crosswind]")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a script")]

@@ -25,7 +25,12 @@ class Settings(BaseSettings):
     model: str = Field("default", description="a bundle's folder, or 'default' for the shipped one")
     registry: str | None = Field(None, description="folder or fsspec address of bundles; unset: DATA_DIR/models")
     trusted_key: str | None = Field(None, description="Ed25519 public key or its file; other bundles are refused")
-    device: Literal["cpu", "cuda"] = Field("cpu", description="where inference runs; 'cuda' refuses to start without")
+    device: str = Field(
+        "cpu",
+        pattern=r"^(cpu|cuda|tensorrt)(,(cpu|cuda|tensorrt))*$",
+        description="where inference runs: cpu, cuda, tensorrt, or several by commas, the preferred first; refuses to "
+        "start where none of them is there",
+    )
     kafka_tls: bool = Field(False, description="speak TLS to Kafka; the server's name and certificate are checked")
     kafka_ca: Path | None = Field(None, description="PEM file of the authority that signed Kafka's certificate")
     kafka_certificate: Path | None = Field(None, description="PEM file with our certificate and key, for mutual TLS")
@@ -54,14 +59,34 @@ class Settings(BaseSettings):
     lateness_seconds: int = Field(120, ge=0, description="event time that a bucket stays open after it ends")
     idle_seconds: float = Field(3.0, gt=0, description="a partition silent this long no longer holds the watermark")
 
+    keep_articles_days: int | None = Field(
+        None, ge=8, description="days of articles that are kept, in event time; unset: all, for good"
+    )
+    keep_minutes_days: int | None = Field(
+        None, ge=8, description="days of minute counts that are kept; hours stay for good; unset: all"
+    )
+
     rules: Path | None = Field(None, description="a rule file, read again when it changes; unset: the shipped rules")
     watchlist: Path | None = Field(None, description="a watchlist file: entities with aliases; unset: none")
+    stories: bool = Field(True, description="count an event once; needs pgvector and a bundle with output `meaning`")
+
+    translators: Path | None = Field(None, description="folder of translators, one per language pair; unset: none")
 
     seal_key: SecretStr | None = Field(
         None, description="Fernet keys, newest first, by commas; seal subscribers' secrets; unset: DATA_DIR/secret.key"
     )
     notify_private: bool = Field(False, description="messages may go to private addresses, and by plain http")
-    public_url: str = Field("http://127.0.0.1:8050", description="the dashboard's address in links of messages")
+    public_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$",
+        description="the dashboard's address as subscribers reach it, e.g. https://crosswind.example.com; unset: "
+        "messages have no links",
+    )
+    notify_host: str = Field("127.0.0.1", description="address of the dispatcher's metrics; keep it private")
+    notify_port: int = Field(0, ge=0, le=65535, description="the dispatcher's metrics port; 0: any free one")
+    keep_deliveries_days: int = Field(
+        90, ge=0, description="days that delivered messages and their log are kept; 0: for good"
+    )
 
     host: str = Field("127.0.0.1", description="address that the dashboard listens on")
     auth: Literal["none", "local"] = Field("none", description="none: loopback only; local: accounts with passwords")

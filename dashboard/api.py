@@ -10,14 +10,16 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, FastAPI, Header, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import StringConstraints
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import StringConstraints, TypeAdapter
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from crosswind.dashboard.content import span_for
+from crosswind.dashboard.counts import Counts
+from crosswind.dashboard.cursors import MAX_CURSOR, cursor_of, parse_cursor
+from crosswind.dashboard.etags import Encoded
+from crosswind.dashboard.live import Live
 from crosswind.dashboard.pulse import BEAT, Pulse
 from crosswind.dashboard.queries import Article, Incident, Reader, Status, Transition, Wanted
-from crosswind.dashboard.series import Span
 from crosswind.dashboard.view import View
 from crosswind.errors import DatabaseError, DataError
 
@@ -59,11 +61,27 @@ class ArticlesOut:
     next: str | None
 
 
-def add_api(server: FastAPI, reader: Reader, pulse: Pulse) -> None:
-    """Adds the routes and the error handlers. Before Dash adds its catch-all, which would swallow them."""
-    router = APIRouter(prefix="/api/v1")
-    _add_reads(router, reader)
-    _add_incidents(router, reader)
+@dataclass(frozen=True, slots=True)
+class IncidentsOut:
+    """A page of incidents, newest first; pass `next` as `before` for the older ones."""
+
+    incidents: list[Incident]
+    next: str | None
+
+
+_TRENDS, _ARTICLES, _INCIDENTS = TypeAdapter(TrendsOut), TypeAdapter(ArticlesOut), TypeAdapter(IncidentsOut)
+
+
+def add_api(server: FastAPI, reader: Reader, pulse: Pulse, live: Live | None = None) -> None:
+    """Adds the routes and the error handlers. Before Dash adds its catch-all, which would swallow them.
+
+    Args:
+        live: what is shared with the pages; None: nothing is.
+    """
+    router, live = APIRouter(prefix="/api/v1"), live or Live(reader)
+    _add_reads(router, live)
+    _add_articles(router, live)
+    _add_incidents(router, live)
     _add_streams(router, reader, pulse)
     server.include_router(router)
     _add_problems(server)
@@ -73,21 +91,27 @@ def add_api(server: FastAPI, reader: Reader, pulse: Pulse) -> None:
         raise HTTPException(404, "there is no such resource; see /openapi.json")
 
 
-def _add_reads(router: APIRouter, reader: Reader) -> None:
+def _add_reads(router: APIRouter, live: Live) -> None:
     @router.get("/status", summary="How fresh the data is")
-    def status() -> Status:
-        return reader.status()
+    async def status() -> Status:
+        return await live.status()
 
-    @router.get("/trends", summary="Articles and negative share per topic, in bins of event time")
-    def trends(range: Range = "48h", topic: Words = [], lang: Words = []) -> TrendsOut:  # noqa: B006 - read only
-        span = span_for(View(range=range), reader.status())
-        if span is None:
-            return TrendsOut(_EARLIEST, _EARLIEST, 0, [], [])
-        found = reader.trends(span, topics=topic, langs=lang)
-        return _trends_out(span, [TrendOut(**_columns(found[name])) for name in sorted(found)])
+    @router.get(
+        "/trends", summary="Articles and negative share per topic, in bins of event time", response_model=TrendsOut
+    )
+    async def trends(request: Request, range: Range = "48h", topic: Words = [], lang: Words = []) -> Response:  # noqa: B006 - read only
+        counts = await live.counts(View(range=range))
 
-    @router.get("/articles", summary="Articles, newest first")
-    def articles(
+        def make() -> Encoded:
+            return Encoded.of(_TRENDS, _trends_out(counts, topic, lang))
+
+        return (await live.get(("trends", range, *topic, 0, *lang), make)).answer(request)
+
+
+def _add_articles(router: APIRouter, live: Live) -> None:
+    @router.get("/articles", summary="Articles, newest first", response_model=ArticlesOut)
+    async def articles(
+        request: Request,
         topic: Words = [],  # noqa: B006
         lang: Words = [],  # noqa: B006
         sentiment: Literal["negative", "neutral", "positive"] | None = None,
@@ -95,21 +119,40 @@ def _add_reads(router: APIRouter, reader: Reader) -> None:
         end: datetime | None = None,
         before: Annotated[str, Query(max_length=400, description="a page's `next`")] = "",
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 25,
-    ) -> ArticlesOut:
-        wanted = Wanted(tuple(topic), tuple(lang), sentiment or "", _aware(start), _aware(end), before)
-        page = reader.articles(wanted, limit)
-        return ArticlesOut(page.articles, page.next)
+        novel: Annotated[bool, Query(description="one article of each story")] = False,
+    ) -> Response:
+        wanted = Wanted(tuple(topic), tuple(lang), sentiment or "", _aware(start), _aware(end), before, novel)
+
+        def make() -> Encoded:
+            page = live.reader.articles(wanted, limit)
+            return Encoded.of(_ARTICLES, ArticlesOut(page.articles, page.next))
+
+        return (await live.get(("api articles", wanted, limit), make)).answer(request)
 
 
-def _add_incidents(router: APIRouter, reader: Reader) -> None:
-    @router.get("/incidents", summary="Surges of bad news that were open at some time of the span, newest first")
-    def incidents(
+def _add_incidents(router: APIRouter, live: Live) -> None:
+    @router.get(
+        "/incidents", summary="Surges of bad news that were open at some time of the span, newest first",
+        response_model=IncidentsOut,
+    )  # fmt: skip
+    async def incidents(
+        request: Request,
         topic: Words = [],  # noqa: B006
         lang: Words = [],  # noqa: B006
         start: datetime | None = None,
         end: datetime | None = None,
-    ) -> list[Incident]:
-        return reader.incidents(_aware(start) or _EARLIEST, _aware(end) or _LATEST, topics=topic, langs=lang)
+        before: Annotated[str, Query(max_length=MAX_CURSOR, description="a page's `next`")] = "",
+        limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
+    ) -> Response:
+        first, last, at = _aware(start) or _EARLIEST, _aware(end) or _LATEST, parse_cursor(before)
+
+        def make() -> Encoded:
+            found = live.reader.incidents(first, last, topics=topic, langs=lang, before=at, limit=limit + 1)
+            more = found[limit - 1] if len(found) > limit else None
+            cursor = cursor_of(more.started_at, more.incident_id) if more else None
+            return Encoded.of(_INCIDENTS, IncidentsOut(found[:limit], cursor))
+
+        return (await live.get(("api incidents", first, last, at, limit, *topic, 0, *lang), make)).answer(request)
 
 
 def _add_streams(router: APIRouter, reader: Reader, pulse: Pulse) -> None:
@@ -195,5 +238,9 @@ def _columns(trend: Any) -> dict[str, Any]:
     return {"topic": trend.topic, **columns}
 
 
-def _trends_out(span: Span, trends: list[TrendOut]) -> TrendsOut:
+def _trends_out(counts: Counts | None, topics: list[str], langs: list[str]) -> TrendsOut:
+    if counts is None:
+        return TrendsOut(_EARLIEST, _EARLIEST, 0, [], [])
+    span, found = counts.span, counts.trends(topics, langs)
+    trends = [TrendOut(**_columns(found[name])) for name in sorted(found)]
     return TrendsOut(span.start, span.end, int(span.step.total_seconds()), list(span.times), trends)

@@ -12,18 +12,25 @@ from fastapi import FastAPI
 from sqlalchemy import Engine
 
 from crosswind.dashboard.api import add_api
+from crosswind.dashboard.api_docs import add_docs
 from crosswind.dashboard.callbacks import add_callbacks
 from crosswind.dashboard.etags import ETags
 from crosswind.dashboard.exports import add_exports
+from crosswind.dashboard.live import Live
 from crosswind.dashboard.login import Login, Throttle, add_login
 from crosswind.dashboard.orders import add_orders
 from crosswind.dashboard.pages.frame import frame
 from crosswind.dashboard.pulse import Pulse
 from crosswind.dashboard.queries import Reader
+from crosswind.dashboard.rules_desk import RulesDesk
+from crosswind.dashboard.running_backtests import Backtests
 from crosswind.dashboard.security import LOOPBACK, Guard, content_security_policy, host_name
 from crosswind.dashboard.subscriptions_api import add_subscriptions
+from crosswind.dashboard.work import add_work_callbacks
+from crosswind.dashboard.work_api import Work, add_work
 from crosswind.settings import Settings
 from crosswind.stream.adapters.postgres.accounts import Accounts
+from crosswind.stream.adapters.translation_desk import TranslationDesk, open_translations
 
 _INDEX = """<!DOCTYPE html>
 <html lang="en">
@@ -56,9 +63,12 @@ def create_app(settings: Settings, engine: Engine, writer: Engine | None = None)
         writer: what people say to alerts, and logins, are written with; None: nobody can act or log in.
     """
     reader = Reader(engine, settings.run)
-    pulse = Pulse(reader.version)
+    translations = open_translations(settings, writer) if writer else None
+    headlines = TranslationDesk(translations) if translations else None
+    pulse, live = Pulse(reader.version), Live(reader, headlines=headlines)
+    backtests = Backtests(settings, engine)
     server = FastAPI(
-        title="Crosswind", version="1", lifespan=_lifespan(pulse), openapi_url="/openapi.json",
+        title="Crosswind", version="1", lifespan=_lifespan(pulse, backtests, headlines), openapi_url="/openapi.json",
         docs_url=None, redoc_url=None,  # both fetch their scripts from elsewhere
     )  # fmt: skip
 
@@ -75,16 +85,19 @@ def create_app(settings: Settings, engine: Engine, writer: Engine | None = None)
         add_login(server, accounts, cookie, secure, Throttle())
     add_exports(server, reader)
     add_subscriptions(server, settings, engine, pulse)
-    add_api(server, reader, pulse)
-    policy = content_security_policy(_add_pages(server, reader))
-    public = {host_name(urlsplit(settings.public_url).netloc)} if accounts else set()
+    work = Work(reader, RulesDesk(reader, engine, settings.rules), backtests, Accounts(writer or engine))
+    add_work(server, work)
+    add_docs(server)
+    add_api(server, reader, pulse, live)
+    policy = content_security_policy(_add_pages(server, live, work))
+    public = {host_name(urlsplit(settings.public_url).netloc)} - {""} if accounts else set()
     server.add_middleware(ETags)  # the last added is the first asked
     server.add_middleware(Login, accounts=accounts, cookie=cookie)
     server.add_middleware(Guard, policy=policy, hosts=(*LOOPBACK, *public))
     return server
 
 
-def _add_pages(server: FastAPI, reader: Reader) -> list[str]:
+def _add_pages(server: FastAPI, live: Live, work: Work) -> list[str]:
     """Mounts Dash; returns the hashes of its inline scripts."""
     given: Any = server  # typed as Flask's only; the FastAPI backend takes this one
     dash: Any = Dash(
@@ -101,13 +114,14 @@ def _add_pages(server: FastAPI, reader: Reader) -> list[str]:
         compress=True,
     )
     dash.layout = frame()
-    add_callbacks(dash, reader)
+    add_callbacks(dash, live)
+    add_work_callbacks(dash, work)
     # Dash finds its assets on the first request for `/`; who opened another page first got it without a style sheet
     dash._setup_server()
     return list(dash.csp_hashes())
 
 
-def _lifespan(pulse: Pulse) -> Any:
+def _lifespan(pulse: Pulse, backtests: Backtests, headlines: TranslationDesk | None) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         looking = asyncio.create_task(pulse.run())
@@ -117,5 +131,8 @@ def _lifespan(pulse: Pulse) -> Any:
             looking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await looking
+            await asyncio.to_thread(backtests.stop)
+            if headlines:
+                await asyncio.to_thread(headlines.close)
 
     return lifespan

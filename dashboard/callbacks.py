@@ -18,11 +18,11 @@ from dash import ALL as EVERY
 from dash import ClientsideFunction, Dash, Input, Output, State, ctx, html, no_update
 from dash.exceptions import PreventUpdate
 
-from crosswind.dashboard import components, content, i18n, inbox, models_page
+from crosswind.dashboard import components, i18n, inbox, models_page, stories, translated
 from crosswind.dashboard.i18n import _
+from crosswind.dashboard.live import Live, OverviewShown
 from crosswind.dashboard.pages.frame import navigation
 from crosswind.dashboard.pages.skeletons import skeleton
-from crosswind.dashboard.queries import Reader
 from crosswind.dashboard.view import DEFAULT_RANGE, Pick, View
 from crosswind.errors import DatabaseError
 from crosswind.models.taxonomy import TOPICS
@@ -32,18 +32,21 @@ from crosswind.stream.domain.bucket import ALL
 _log = structlog.get_logger(__name__)
 _ADDRESS = (Input("url", "pathname"), Input("url", "search"))
 _DATA = (*_ADDRESS, Input("pulse", "data"))
+HEAT = "*"
+"""The heat map among the tags of the overview's charts, which are topics."""
 
 Render = Callable[..., Awaitable[Any]]
 
 
-def add_callbacks(app: Dash, reader: Reader) -> None:
+def add_callbacks(app: Dash, live: Live) -> None:
     """Registers every callback of the pages."""
-    _add_controls(app, reader)
+    _add_controls(app, live)
     _add_address(app)
-    _add_header(app, reader)
-    _add_overview(app, reader)
-    _add_lists(app, reader)
-    _add_series(app, reader)
+    _add_header(app, live)
+    _add_overview(app, live)
+    _add_lists(app, live)
+    _add_series(app, live)
+    stories.add_stories(app, live, _DATA, _patient)
 
 
 def _patient(render: Render) -> Render:
@@ -61,7 +64,7 @@ def _patient(render: Render) -> Render:
     return rendering
 
 
-def _add_controls(app: Dash, reader: Reader) -> None:
+def _add_controls(app: Dash, live: Live) -> None:
     values = ("range", "topics", "langs", "sentiment")
 
     @app.callback(
@@ -80,7 +83,7 @@ def _add_controls(app: Dash, reader: Reader) -> None:
             ).to_query()  # fmt: skip
             return (no_update if changed == view.to_query() else changed, *[no_update] * 5)
         # the languages come with their choice: a dropdown drops what is not among its options
-        langs = await asyncio.to_thread(_languages, reader, view)
+        langs = await _languages(live, view)
         return (no_update, view.range, list(view.topics), list(view.langs), view.sentiment or None, langs)
 
     @app.callback(
@@ -103,17 +106,16 @@ def _add_controls(app: Dash, reader: Reader) -> None:
     )
     @_patient
     async def present(_pulse: Any, search: str, chosen: Any) -> list[str]:
-        return sorted({*await asyncio.to_thread(_languages, reader, View.from_query(search)), *(chosen or ())})
+        return sorted({*await _languages(live, View.from_query(search)), *(chosen or ())})
 
 
-def _languages(reader: Reader, view: View) -> list[str]:
+async def _languages(live: Live, view: View) -> list[str]:
     """What can be chosen: the languages of the range and those of the view; these alone without a database."""
     try:
-        span = content.span_for(view, reader.status())
-        found = {cell.lang for cell in reader.cells(span.start, span.end)} if span else set()
+        found = await live.counts(view)
     except DatabaseError:
-        found = set()
-    return sorted(found | set(view.langs))
+        found = None
+    return sorted({*(found.languages if found else ()), *view.langs})
 
 
 def _add_address(app: Dash) -> None:
@@ -161,8 +163,8 @@ def _add_address(app: Dash) -> None:
         wanted = f"{pathname} {view.topic} {view.entity}" if pathname == "/series" else pathname
         wanted = f"{wanted} {i18n.current()}"
         if wanted == shown:  # only the filters changed: the charts stay, with their zoom
-            return no_update, no_update, navigation(pathname, view)
-        return skeleton(pathname, view), wanted, navigation(pathname, view)
+            return no_update, no_update, navigation(pathname, view, search)
+        return skeleton(pathname, view), wanted, navigation(pathname, view, search)
 
 
 def _picked(topic: str, click: Any, search: str) -> str:
@@ -175,14 +177,14 @@ def _picked(topic: str, click: Any, search: str) -> str:
     return View.from_query(search).picked(Pick(topic, start, end)).to_query()
 
 
-def _add_header(app: Dash, reader: Reader) -> None:
+def _add_header(app: Dash, live: Live) -> None:
     @app.callback(
         Output("freshness", "children"), Output("main", "className"), *_DATA
     )  # fmt: skip
     async def header(path: str, search: str, _pulse: Any) -> tuple[Any, Any]:
         i18n.use(View.from_query(search).ui)
         try:
-            status = await asyncio.to_thread(reader.status)
+            status = await live.status()
         except DatabaseError as error:
             _log.warning("the header could not be refreshed", error=str(error))
             badge = html.Span(_("✕ database does not answer"), className="badge alert")
@@ -191,7 +193,7 @@ def _add_header(app: Dash, reader: Reader) -> None:
         return components.freshness(status), f"ready on-{place}" if status.now else "empty"
 
 
-def _add_overview(app: Dash, reader: Reader) -> None:
+def _add_overview(app: Dash, live: Live) -> None:
     in_browser: Any = app  # its type is not written down
 
     @app.callback(
@@ -199,28 +201,36 @@ def _add_overview(app: Dash, reader: Reader) -> None:
         *(Output({"type": kind, "topic": EVERY}, prop)
           for kind, prop in (("summary", "children"), ("card", "className"), ("open", "href"))),
         Output("figures", "children"), Output("movers", "children"), Output("entities", "children"),
-        Output("heat", "figure"), *_DATA,
+        Output("heat", "figure"), Output("overview-known", "data"), *_DATA, State("overview-known", "data"),
     )  # fmt: skip
     @_patient
-    async def overview(_path: str, search: str, _pulse: Any) -> tuple[Any, ...]:
+    async def overview(_path: str, search: str, _pulse: Any, known: dict[str, str] | None) -> tuple[Any, ...]:
         view = View.from_query(search)
-        found = await asyncio.to_thread(lambda: content.overview(reader, view, reader.status()))
-        if found is None:
+        shown = await live.overview(view)
+        if shown is None:
             raise PreventUpdate
+        found, fresh = shown.found, _fresh()
         topics = [output["id"]["topic"] for output in ctx.outputs_list[1]]
-        alerts = {topic: len(found.bands(topic)) for topic in topics}
-        hidden = {topic for topic in topics if view.topics and topic not in view.topics}
-        figures = {topic: found.figure(topic, view) for topic in topics if topic not in hidden}
+        tags, changed = _changed(shown, {} if fresh else known or {})
+
+        def each(make: Callable[[str], Any]) -> list[Any]:
+            return [make(topic) if topic in changed else no_update for topic in topics]
+
+        def of_card(topic: str) -> str:
+            hidden = bool(view.topics) and topic not in view.topics
+            return _card_class(hidden, len(found.bands(topic)), topic in found.trends)
+
         return (
-            {"figures": figures, "fresh": _fresh()},
-            [components.card_summary(found.trends.get(topic), alerts[topic]) for topic in topics],
-            [_card_class(topic in hidden, alerts[topic], topic in found.trends) for topic in topics],
-            [components.series_href(view, topic) for topic in topics],
+            {"figures": {topic: shown.charts[topic].text for topic in changed & set(shown.charts)}, "fresh": fresh},
+            each(lambda topic: components.card_summary(found.trends.get(topic), len(found.bands(topic)))),
+            each(of_card),
+            each(lambda topic: components.series_href(view, topic)),
             components.key_figures(found.articles, found.negative, found.incidents, found.langs,
                                    view.plain.to_query()),
             components.mover_list(found.movers, view),
             components.entity_list(found.entities, view),
-            found.heat(),
+            found.heat() if HEAT in changed else no_update,
+            tags,
         )  # fmt: skip
 
     in_browser.clientside_callback(
@@ -228,6 +238,14 @@ def _add_overview(app: Dash, reader: Reader) -> None:
         Output({"type": "trend", "topic": EVERY}, "figure"), Input("overview-answer", "data"),
         prevent_initial_call=True,
     )  # fmt: skip
+
+
+def _changed(shown: OverviewShown, known: dict[str, str]) -> tuple[dict[str, str], set[str]]:
+    """The tags of what is shown now, and the topics (and `HEAT`) that differ from what the page knows."""
+    tags = {topic: chart.tag for topic, chart in shown.charts.items()} | {HEAT: shown.heat.tag}
+    hidden = {topic for topic in TOPICS if topic not in tags}
+    changed = {name for name, tag in tags.items() if known.get(name) != tag}
+    return tags, changed if known else changed | hidden
 
 
 def _fresh() -> bool:
@@ -239,37 +257,37 @@ def _card_class(hidden: bool, alerts: int, known: bool) -> str:
     return " ".join(["card", *["hidden"] * hidden, *["alerted"] * bool(alerts), *["unknown"] * (not known)])
 
 
-def _add_lists(app: Dash, reader: Reader) -> None:
+def _add_lists(app: Dash, live: Live) -> None:
     @app.callback(
         Output("articles", "children"), Output("pick", "children"), Output("exports", "children"), *_DATA
     )  # fmt: skip
     @_patient
     async def articles(path: str, search: str, _pulse: Any) -> tuple[Any, Any, Any]:
         view = View.from_query(search)
-        page = await asyncio.to_thread(lambda: content.articles(reader, view, reader.status()))
-        table = components.article_table(page, view, path or "/")
-        return table, components.pick_note(view, path or "/"), components.export_links(view)
+        page = await live.articles(view)
+        told = await translated.told_of(live, [article.article_id for article in page.articles])
+        table = components.article_table(page, view, path or "/", told)
+        chips = [components.pick_note(view, path or "/"), stories.novel_link(view, path or "/")]
+        return table, chips, components.export_links(view)
 
     @app.callback(Output("alerts", "children"), Output("silences", "children"), *_DATA)
     @_patient
     async def alerts(_path: str, search: str, _pulse: Any) -> tuple[Any, Any]:
         view = View.from_query(search)
-        silences = await asyncio.to_thread(alert_orders.silences, reader.engine, reader.run)
-        found = await asyncio.to_thread(_incidents, reader, view)
-        return components.alert_list(found, view, inbox.actions), inbox.silence_list(silences)
+        reader = live.reader
+        silences = await live.get("silences", lambda: alert_orders.silences(reader.engine, reader.run))
+        found = await live.incidents(view)
+        below = await stories.beside(live, found, inbox.actions)
+        told = await translated.told_of(live, [i for incident in found for i in incident.evidence_ids])
+        return components.alert_list(found, view, below, told), inbox.silence_list(silences)
 
     @app.callback(Output("models", "children"), *_DATA)
     @_patient
     async def models(_path: str, _search: str, _pulse: Any) -> Any:
-        return models_page.page(await asyncio.to_thread(models_page.read, reader.engine, reader.run))
+        return models_page.page(await asyncio.to_thread(models_page.read, live.reader.engine, live.reader.run))
 
 
-def _incidents(reader: Reader, view: View) -> list[Any]:
-    span = content.span_for(view, reader.status())
-    return reader.incidents(span.start, span.end, topics=view.topics, langs=view.langs) if span else []
-
-
-def _add_series(app: Dash, reader: Reader) -> None:
+def _add_series(app: Dash, live: Live) -> None:
     in_browser: Any = app  # its type is not written down
 
     @app.callback(
@@ -281,12 +299,15 @@ def _add_series(app: Dash, reader: Reader) -> None:
         view = View.from_query(search)
         if view.topic not in TOPICS and not view.entity:
             raise PreventUpdate
-        found = await asyncio.to_thread(lambda: content.series(reader, view, reader.status()))
-        if found is None:
+        shown = await live.series(view)
+        if shown is None:
             raise PreventUpdate
+        found = shown.found
         summary = components.card_summary(found.trend if found.trend.total else None, len(found.bands))
-        answer = {"figure": found.figure(view), "fresh": _fresh()}
-        return answer, summary, components.alert_list(found.incidents, view, inbox.actions), "/" + view.plain.to_query()
+        answer = {"figure": shown.chart.text, "fresh": _fresh()}
+        below = await stories.beside(live, found.incidents, inbox.actions)
+        told = await translated.told_of(live, [i for incident in found.incidents for i in incident.evidence_ids])
+        return answer, summary, components.alert_list(found.incidents, view, below, told), "/" + view.plain.to_query()
 
     in_browser.clientside_callback(
         ClientsideFunction("crosswind", "series"), Output("series", "figure"), Input("series-answer", "data"),

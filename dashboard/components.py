@@ -12,10 +12,14 @@ from crosswind.dashboard.i18n import _
 from crosswind.dashboard.queries import Article, ArticlePage, Incident, Status
 from crosswind.dashboard.scope import EntityNews
 from crosswind.dashboard.series import Trend
+from crosswind.dashboard.translated import Told, below
 from crosswind.dashboard.view import Pick, View, stamp
 from crosswind.stream.domain.bucket import ALL
+from crosswind.stream.service.translation import Translation
 
 NOTHING = "–"
+NOBODY: Told = {}
+"""No translations."""
 SIGNS = {"negative": "▼", "neutral": "■", "positive": "▲"}
 """A sign beside each sentiment, for readers who do not see its colour."""
 
@@ -71,25 +75,25 @@ def sentiment_of(article: Article) -> Any:
     return html.Span(label, className=f"sentiment {known}", title=odds)
 
 
-def article_table(page: ArticlePage, view: View, path: str) -> Any:
+def article_table(page: ArticlePage, view: View, path: str, told: Told = NOBODY) -> Any:
     """The list of articles with its way to older ones."""
     if not page.articles:
         return html.P(_("No article matches these filters."), className="quiet")
     columns = (_("Time (UTC)"), _("Sentiment"), _("Headline"), _("Topic"), _("Lang"), _("Source"))
-    rows = [_article_row(article, view) for article in page.articles]
+    rows = [_article_row(article, view, told.get(article.article_id)) for article in page.articles]
     table = html.Table(
         [html.Thead(html.Tr([html.Th(name, scope="col") for name in columns])), html.Tbody(rows)], className="articles"
     )
     return html.Div([table, _pager(page, view, path)])
 
 
-def _article_row(article: Article, view: View) -> Any:
+def _article_row(article: Article, view: View, told: Translation | None) -> Any:
     topic = dcc.Link(_(article.topic), href=series_href(view, article.topic))
     return html.Tr(
         [
             html.Td(when(article.published_at), className="time"),
             html.Td(sentiment_of(article)),
-            html.Td([title_of(article), *_names(article, view)], className="headline"),
+            html.Td([title_of(article), *below(told), *_names(article, view)], className="headline"),
             html.Td(topic, className="topic"),
             html.Td(html.Bdi(article.lang), className="lang"),
             html.Td(html.Bdi(article.source), className="source"),
@@ -147,7 +151,7 @@ def card_summary(trend: Trend | None, alerts: int) -> Any:
     return html.P(parts)
 
 
-def incident_card(incident: Incident, view: View, beside: Any = None) -> Any:
+def incident_card(incident: Incident, view: View, beside: Any = None, told: Told = NOBODY) -> Any:
     """One alert with what was seen, what was expected, the headlines behind it, and what can be done about it."""
     end = incident.resolved_at
     facts = [
@@ -168,16 +172,23 @@ def incident_card(incident: Incident, view: View, beside: Any = None) -> Any:
                         _(_STATES.get(incident.state, incident.state)), className=f"badge {_state(incident.state)}"
                     ),
                     html.H3(html.Bdi(scope_of(incident))),
-                    html.Span([when(incident.started_at), " → ", when(end) if end else "now"], className="quiet"),
+                    html.Span([when(incident.started_at), " → ", when(end) if end else _("now")], className="quiet"),
                 ]
             ),
             html.Dl([html.Div([html.Dt(name), html.Dd(html.Bdi(value))]) for name, value in facts]),
-            html.Ul([html.Li(html.Bdi(title, dir="auto")) for title in incident.evidence], className="evidence"),
+            html.Ul(_evidence(incident, told), className="evidence"),
             dcc.Link(_("Articles of this alert ›"), href=_evidence_href(incident, view)),
             beside,
         ],
         className=f"incident {_state(incident.state)}",
     )
+
+
+def _evidence(incident: Incident, told: Told) -> list[Any]:
+    titles = incident.evidence
+    # an article that is gone leaves a gap among the titles: then nobody knows which id a title has
+    ids = incident.evidence_ids if len(incident.evidence_ids) == len(titles) else [""] * len(titles)
+    return [html.Li([html.Bdi(title, dir="auto"), *below(told.get(i))]) for i, title in zip(ids, titles)]
 
 
 _STATES = {"pending": "◔ pending", "firing": "⚠ firing", "resolved": "✓ resolved"}
@@ -209,12 +220,14 @@ def pick_of(incident: Incident) -> Pick:
 
 
 def alert_list(
-    incidents: Sequence[Incident], view: View, beside: Callable[[Incident], Any] = lambda incident: None
-) -> Any:
+    incidents: Sequence[Incident], view: View, beside: Callable[[Incident], Any] = lambda incident: None,
+    told: Told = NOBODY,
+) -> Any:  # fmt: skip
     """Alerts, newest first."""
     if not incidents:
         return html.P(_("No alert in this range. Bad news stayed within what is usual."), className="quiet")
-    return html.Div([incident_card(incident, view, beside(incident)) for incident in incidents], className="incidents")
+    cards = [incident_card(incident, view, beside(incident), told) for incident in incidents]
+    return html.Div(cards, className="incidents")
 
 
 def freshness(status: Status) -> list[Any]:
@@ -223,12 +236,12 @@ def freshness(status: Status) -> list[Any]:
         return [html.Span(_("○ waiting"), className="badge")]
     quiet = status.quiet_seconds
     flowing = quiet is not None and quiet < 60
-    label = _("● live") if flowing else _("○ quiet for {time}", time=_ago(quiet))
+    label = _("● live") if flowing else _("○ quiet for {time}", time=ago(quiet))
     behind = (status.now - status.evaluated_to).total_seconds() if status.evaluated_to else None
     return [
         html.Span(label, className="badge live" if flowing else "badge", title=_("since the last article was stored")),
         _fact(_("data to"), [when(status.now), " UTC"]),
-        _fact(_("alerts behind by"), NOTHING if behind is None else _ago(max(0.0, behind))),
+        _fact(_("alerts behind by"), NOTHING if behind is None else ago(max(0.0, behind))),
         _fact(_("model"), html.Code((status.model or NOTHING)[:16])),
         _fact(_("run"), html.Code(status.run)),
     ]
@@ -238,10 +251,10 @@ def _fact(name: str, value: Any) -> Any:
     return html.Span([html.Span(f"{name} ", className="quiet"), html.Span(value)], className="fact")
 
 
-def _ago(seconds: float | None) -> str:
+def ago(seconds: float | None) -> str:
     """A length of time in its largest unit.
 
-    >>> _ago(7300)
+    >>> ago(7300)
     '2 h'
     """
     if seconds is None:
@@ -300,7 +313,7 @@ def entity_list(found: Sequence[EntityNews], view: View) -> list[Any]:
         return []
     links: list[Any] = [html.Span(_("Most bad news, last 24 h"), className="label")]
     for news in found:
-        text = f" {news.negative:,} of {news.articles:,}"
+        text = f" {news.negative:,} / {news.articles:,}"
         count = html.Span(text, className="quiet", title=_("negative of all articles"))
         links.append(dcc.Link([html.B(html.Bdi(news.entity)), count], href=entity_href(view, news.entity),
                               className="mover"))  # fmt: skip

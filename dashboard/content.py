@@ -7,6 +7,8 @@ from typing import Any
 
 from crosswind.dashboard import scope as scopes
 from crosswind.dashboard.baseline import Expected, expected
+from crosswind.dashboard.counts import Counts
+from crosswind.dashboard.counts import read as read_counts
 from crosswind.dashboard.figures import Band, heat_figure, trend_figure
 from crosswind.dashboard.queries import PAGE, ArticlePage, Incident, Reader, Status, Wanted
 from crosswind.dashboard.scope import EntityNews, Scope
@@ -100,19 +102,24 @@ def scope_of(view: View) -> Scope:
     return Scope(view.topic or ALL, view.langs, view.entity or ALL)
 
 
-def series(reader: Reader, view: View, status: Status) -> OneSeries | None:
-    """What the series page shows; None while the database is empty. Blocks."""
+def series(reader: Reader, view: View, status: Status, counts: Counts | None = None) -> OneSeries | None:
+    """What the series page shows; None while the database is empty. Blocks.
+
+    Args:
+        counts: those of the view's span, when somebody has read them already.
+    """
     span = span_for(view, status)
     if span is None:
         return None
-    scope = scope_of(view)
-    trend = scopes.trend(reader, span, scope)
+    scope, known = scope_of(view), counts or read_counts(reader, span)
+    of_names = scope.entity != ALL
+    trend = scopes.trend(reader, span, scope) if of_names else known.trend(scope.topic, scope.langs)
     incidents = reader.incidents(
         span.start, span.end, topics=(view.topic,) if view.topic else (), langs=view.langs, entity=scope.entity
     )
     shown = [found for found in incidents if found.fired_at and (found.topic == scope.topic or scope.entity != ALL)]
     band = expected(trend, span, scopes.hourly(reader, span, scope))
-    return OneSeries(scope, span, trend, band, shown, gaps(span, reader.totals(span)))
+    return OneSeries(scope, span, trend, band, shown, gaps(span, known.totals))
 
 
 def band_of(incident: Incident, topic: str, span: Span) -> Band:
@@ -128,24 +135,26 @@ def span_for(view: View, status: Status) -> Span | None:
     return span_of(RANGES[view.range], status.now, status.earliest or status.now)
 
 
-def overview(reader: Reader, view: View, status: Status, topics: Sequence[str] = ()) -> Overview | None:
-    """What the overview shows; None while the database is empty. Blocks."""
+def overview(
+    reader: Reader, view: View, status: Status, topics: Sequence[str] = (), counts: Counts | None = None
+) -> Overview | None:
+    """What the overview shows; None while the database is empty. Blocks.
+
+    Args:
+        counts: those of the view's span, when somebody has read them already.
+    """
     span = span_for(view, status)
     if span is None:
         return None
-    topics = topics or view.topics
+    topics, known = topics or view.topics, counts or read_counts(reader, span)
     incidents = reader.incidents(span.start, span.end, topics=topics, langs=view.langs)
-    cells = reader.cells(span.start, span.end)
-    langs: dict[str, int] = {}
-    for cell in cells:
-        langs[cell.lang] = langs.get(cell.lang, 0) + cell.articles
     return Overview(
         span=span,
-        trends=reader.trends(span, topics=topics, langs=view.langs),
+        trends=known.trends(topics, view.langs),
         incidents=[incident for incident in incidents if incident.fired_at],
-        gaps=gaps(span, reader.totals(span)),
-        langs=sorted(langs, key=lambda lang: (-langs[lang], lang)),
-        counts={(cell.topic, cell.lang): (cell.articles, cell.negative) for cell in cells},
+        gaps=gaps(span, known.totals),
+        langs=list(known.languages),
+        counts={(cell.topic, cell.lang): (cell.articles, cell.negative) for cell in known.cells},
         entities=scopes.entities(reader, span, view.langs),
     )
 
@@ -159,7 +168,7 @@ def articles(reader: Reader, view: View, status: Status, limit: int = PAGE) -> A
     if view.pick and view.pick.topic != ALL:
         topics = (view.pick.topic,)
     start, end = (view.pick.start, view.pick.end) if view.pick else (span.start, span.end)
-    wanted = Wanted(topics, view.langs, view.sentiment, start, end, view.before)
+    wanted = Wanted(topics, view.langs, view.sentiment, start, end, view.before, view.novel)
     try:
         return _articles(reader, wanted, view.entity, limit)
     except DataError:  # a link with a broken cursor starts again at the newest

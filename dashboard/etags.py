@@ -1,12 +1,69 @@
-"""ETags for the API: who has the present answer already is told so, and gets no body (RFC 9110, section 13)."""
+"""ETags for the API: who has the present answer already is told so, and gets no body (RFC 9110, section 13).
 
+What many ask for is encoded, tagged and compressed once per version of the data (`Encoded`); what is left is tagged on
+its way out (`ETags`).
+"""
+
+import gzip
 import hashlib
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
+from fastapi import Request
+from fastapi.responses import Response
+from pydantic import TypeAdapter
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 UNDER: Final = "/api/v1/"
+LEAST: Final = 500
+"""Bytes from which on an answer is compressed."""
+_HEADERS: Final = {"Cache-Control": "private, no-cache", "Vary": "Accept-Encoding"}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """An answer as bytes.
+
+    Attributes:
+        small: the same, compressed with gzip; None where that does not pay.
+        tag: of the plain bytes, without quotes; the compressed ones are another representation, with a tag of its own.
+    """
+
+    body: bytes
+    small: bytes | None
+    tag: str
+
+    @classmethod
+    def of(cls, kind: TypeAdapter[Any], value: Any) -> "Encoded":
+        """Encodes a value of the kind that the API describes."""
+        body = kind.dump_json(value)
+        small = gzip.compress(body, 6, mtime=0) if len(body) >= LEAST else None
+        return cls(body, small, _digest(body))
+
+    def answer(self, request: Request) -> Response:
+        """The answer to one request: 304 without a body when the client has it already."""
+        zipped = self.small is not None and "gzip" in request.headers.get("accept-encoding", "")
+        headers = {**_HEADERS, "ETag": f'"{self.tag}-gzip"' if zipped else f'"{self.tag}"'}
+        if known(request.headers.get("if-none-match", ""), self.tag, f"{self.tag}-gzip"):
+            return Response(None, 304, headers)
+        if zipped:
+            headers["Content-Encoding"] = "gzip"
+        return Response(self.small if zipped else self.body, 200, headers, "application/json")
+
+
+def known(given: str, *tags: str) -> bool:
+    """Whether an `If-None-Match` names one of the tags (weak comparison, as for GET), or any.
+
+    >>> known('W/"a", "b"', "b"), known('"a"', "b"), known("*", "b")
+    (True, False, True)
+    """
+    named = [one.strip().removeprefix("W/") for one in given.split(",")]
+    return "*" in named or any(f'"{tag}"' in named for tag in tags)
+
+
+def _digest(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:32]
 
 
 class ETags:
@@ -42,11 +99,10 @@ class _Held:
                 await self._answer(self._start)
 
     async def _answer(self, start: Message) -> None:
-        tag = f'"{hashlib.sha256(self._body).hexdigest()[:32]}"'
+        tag = _digest(self._body)
         headers = MutableHeaders(raw=list(start["headers"]))
-        headers.update({"ETag": tag, "Cache-Control": "private, no-cache"})
-        known = [one.strip().removeprefix("W/") for one in self._known.split(",")]
-        if tag in known or "*" in known:
+        headers.update({"ETag": f'"{tag}"', "Cache-Control": "private, no-cache"})
+        if known(self._known, tag):
             del headers["content-length"]
             start, self._body = {**start, "status": 304}, b""
         await self._send({**start, "headers": headers.raw})
@@ -54,4 +110,5 @@ class _Held:
 
 
 def _tagged(start: Message) -> bool:
-    return start["status"] == 200 and Headers(raw=start["headers"]).get("content-type", "") == "application/json"
+    headers = Headers(raw=start["headers"])
+    return start["status"] == 200 and headers.get("content-type", "") == "application/json" and "etag" not in headers

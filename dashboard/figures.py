@@ -8,6 +8,7 @@ set by the style sheet, so that they follow the reader's light or dark preferenc
 Plotly reads a pseudo-HTML in every text. Whatever comes from data goes through `escape` first.
 """
 
+import functools
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,9 +88,7 @@ def trend_figure(
 
 
 def _traces(trend: Trend, span: Span) -> list[Figure]:
-    starts, step = [_plain(at) for at in span.times], span.step.total_seconds() * 1000
-    middles = [_plain(at + span.step / 2) for at in span.times]
-    keys = [minutes_of(at, at + span.step) for at in span.times]
+    (starts, middles, keys), step = _axis(span), span.step.total_seconds() * 1000
     other = [total - bad for total, bad in zip(trend.articles, trend.negative, strict=True)]
     bars = {"type": "bar", "x": starts, "yaxis": "y2", "offset": 0, "width": step, "customdata": keys}
     line = {
@@ -106,9 +105,16 @@ def _traces(trend: Trend, span: Span) -> list[Figure]:
     ]  # fmt: skip
 
 
+@functools.lru_cache(maxsize=16)
+def _axis(span: Span) -> tuple[list[str], list[str], list[list[int]]]:
+    """Starts, middles and `customdata` of a span's bins, the same for all cards of a page. Not to be changed."""
+    starts, middles = [_plain(at) for at in span.times], [_plain(at + span.step / 2) for at in span.times]
+    return starts, middles, [minutes_of(at, at + span.step) for at in span.times]
+
+
 def _usual(expected: Expected, span: Span) -> list[Figure]:
     """The usual range as an area, and the expected share as a dotted line in it."""
-    middles = [_plain(at + span.step / 2) for at in span.times]
+    middles = _axis(span)[1]
     edge = {"type": "scatter", "mode": "lines", "x": middles, "connectgaps": False, "hoverinfo": "skip",
             "line": {"width": 0, "color": USUAL_EDGE}}  # fmt: skip
     return [

@@ -8,6 +8,7 @@ import html
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import ContextVar
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -32,6 +33,13 @@ PAUSE: Final = 900.0
 
 MAX_FORM: Final = 4096
 _SAFE = ("GET", "HEAD", "OPTIONS")
+_who: ContextVar[Account] = ContextVar("who asks")
+
+
+def who() -> Account:
+    """Who asks, for the callbacks of pages, which see no request; outside of one a viewer without a name."""
+    return _who.get(Account("", Role.VIEWER))
+
 
 
 class Throttle:
@@ -88,6 +96,8 @@ class Login:
             await self._turn_away(scope, receive, send)
             return
         scope.setdefault("state", {})["account"] = account
+        if account is not None:
+            _who.set(account)  # each request is a task of its own, and threads that it starts get a copy
         await self._app(scope, receive, send)
 
     async def _who(self, headers: Headers) -> Account | None:

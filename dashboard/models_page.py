@@ -79,10 +79,11 @@ def _live(live: Live | None) -> Any:
 
 def _shadow(found: Models) -> list[Any]:
     if found.shadow is None:
-        return [html.P(["No bundle is compared beside the live one. Start with ", html.Code("crosswind models shadow"),
-                        "."], className="quiet")]  # fmt: skip
+        return [html.P([_("No bundle is compared beside the live one. Start with:"), " ",
+                        html.Code("crosswind models shadow")], className="quiet")]  # fmt: skip
     share = per_cent(found.shadow.share_ppm / 1e6)
-    head = html.P([html.Code(found.shadow.version), f" scores {share} of the articles since ", when(found.shadow.at)])
+    said = _("scores {share} of the articles since", share=share)
+    head = html.P([html.Code(found.shadow.version), " ", said, " ", when(found.shadow.at)])
     names = (_("Language"), _("Articles"), _("Sentiment differs"), _("Topic differs"), _("Newly negative"))
     columns = (*names, _("No longer negative"))
     rows = [[(_("all") if row["lang"] == "*" else row["lang"]), f"{row['articles']:,}", *_differences(row)]
@@ -124,6 +125,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], nothing: str) -
     """A plain table that scrolls by itself where the page is narrow."""
     if not rows:
         return html.P(nothing, className="quiet")
-    head = html.Thead(html.Tr([html.Th(name, scope="col") for name in columns]))
+    head = html.Thead(html.Tr([html.Th(name, scope="col") if name else html.Td() for name in columns]))
     body = html.Tbody([html.Tr([html.Td(cell) for cell in row]) for row in rows])
     return html.Div(html.Table([head, body], className="plain"), className="scrolls", tabIndex=0)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Engine
 
 from crosswind.dashboard.login import account_of, needs
+from crosswind.dashboard.work_models import Acknowledged, AuditOut, Done, VerdictOut
 from crosswind.errors import DataError, SettingsError
 from crosswind.stream.adapters.postgres import alert_orders
 from crosswind.stream.adapters.postgres.accounts import Account, Accounts, Role
@@ -69,23 +70,24 @@ def add_orders(server: FastAPI, engine: Engine, run: str, *, login: bool) -> Non
         return Me(account.name, account.role.name.lower(), account.role >= Role.ANALYST, login)
 
     @router.get("/audit", summary="Who changed what, newest first; for admins")
-    def audit(admin: Admin) -> list[dict[str, Any]]:
-        return desk.accounts.noted()
+    def audit(admin: Admin) -> list[AuditOut]:
+        return [AuditOut(**entry) for entry in desk.accounts.noted()]
 
     server.include_router(router)
 
 
 def _add_incidents(router: APIRouter, desk: _Desk) -> None:
     @router.post("/incidents/{incident_id}/acknowledge", summary="Take an incident on; the first one has it")
-    def acknowledge(incident_id: Ident, request: Request, account: Analyst) -> dict[str, str]:
+    def acknowledge(incident_id: Ident, request: Request, account: Analyst) -> Acknowledged:
         desk.note(request, account, "acknowledge", incident_id)
-        return {"acknowledged_by": alert_orders.acknowledge(desk.engine, desk.run, incident_id, account.name)}
+        taken = alert_orders.acknowledge(desk.engine, desk.run, incident_id, account.name)
+        return Acknowledged(acknowledged_by=taken)
 
     @router.post("/incidents/{incident_id}/verdict", summary="Say whether an incident was useful")
-    def judge(incident_id: Ident, verdict: VerdictIn, request: Request, account: Analyst) -> dict[str, bool]:
+    def judge(incident_id: Ident, verdict: VerdictIn, request: Request, account: Analyst) -> VerdictOut:
         desk.note(request, account, "judge", incident_id, useful=verdict.useful)
         alert_orders.judge(desk.engine, desk.run, incident_id, account.name, verdict.useful)
-        return {"useful": verdict.useful}
+        return VerdictOut(useful=verdict.useful)
 
 
 def _add_silences(router: APIRouter, desk: _Desk) -> None:
@@ -101,10 +103,10 @@ def _add_silences(router: APIRouter, desk: _Desk) -> None:
         return alert_orders.silence(desk.engine, desk.run, matchers, lasts, account.name, asked.comment)
 
     @router.delete("/silences/{silence_id}", summary="End a silence")
-    def unsilence(silence_id: Ident, request: Request, account: Analyst) -> dict[str, bool]:
+    def unsilence(silence_id: Ident, request: Request, account: Analyst) -> Done:
         desk.note(request, account, "end silence", silence_id)
         alert_orders.end_silence(desk.engine, desk.run, silence_id)
-        return {"ended": True}
+        return Done()
 
 
 def _matcher(text: str) -> Matcher:

@@ -11,20 +11,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, and_, func, literal, or_, select, tuple_
+from sqlalchemy import Engine, and_, func, or_, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
-from crosswind.dashboard.series import Span, Trend, trend_of
+from crosswind.dashboard.novel import begins
 from crosswind.errors import DatabaseError, DataError
 from crosswind.stream.adapters.postgres.alert_tables import SilenceRow, VerdictRow
 from crosswind.stream.adapters.postgres.schema import (
     ArticleRow,
-    BucketRow,
     EngineRow,
     IncidentRow,
     TransitionRow,
     WatermarkRow,
 )
+from crosswind.stream.adapters.postgres.story_tables import StoryMemberRow
+from crosswind.stream.adapters.postgres.translation_tables import TranslationRow
 from crosswind.stream.domain.bucket import ALL
 
 PAGE = 25
@@ -33,8 +34,6 @@ PAGE = 25
 MAX_INCIDENTS = 200
 EVIDENCE = 5
 """Headlines shown as an incident's evidence."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +117,6 @@ class Incident:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """Articles of one topic in one language over a span."""
-
-    topic: str
-    lang: str
-    articles: int
-    negative: int
-
-
-@dataclass(frozen=True, slots=True)
 class Transition:
     """One change of an incident's state; `seq` orders them within a run, `payload` is the alert message."""
 
@@ -140,7 +129,8 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which articles: empty tuples and strings mean all; times are half open, None: unbounded."""
+    """Which articles: empty tuples and strings mean all; times are half open, None: unbounded; `novel`: one of each
+    story."""
 
     topics: tuple[str, ...] = ()
     langs: tuple[str, ...] = ()
@@ -148,6 +138,7 @@ class Wanted:
     start: datetime | None = None
     end: datetime | None = None
     before: str = ""
+    novel: bool = False
 
 
 class Reader:
@@ -182,43 +173,21 @@ class Reader:
         return Status(self._run, mark[0].now or published, first[0][0], published, to, quiet, model)
 
     def version(self) -> str:
-        """A word that changes whenever anything that the pages show has changed."""
-        moved = select(func.max(WatermarkRow.moved_at)).where(WatermarkRow.run == self._run).scalar_subquery()
+        """A word that changes whenever anything that the pages show has changed.
+
+        Of the lanes' times the sum, not the newest: who took a time first may commit last, and is seen then.
+        """
+        lanes = func.sum(func.extract("epoch", WatermarkRow.moved_at))
+        moved = select(lanes).where(WatermarkRow.run == self._run).scalar_subquery()
         seq = select(func.max(TransitionRow.seq)).where(TransitionRow.run == self._run).scalar_subquery()
         to = select(func.max(EngineRow.evaluated_to)).where(EngineRow.run == self._run).scalar_subquery()
         taken = select(func.max(IncidentRow.acknowledged_at)).where(IncidentRow.run == self._run).scalar_subquery()
         said = select(func.max(VerdictRow.given_at)).where(VerdictRow.run == self._run).scalar_subquery()
+        told = select(func.max(StoryMemberRow.seq)).where(StoryMemberRow.run == self._run).scalar_subquery()
+        made = select(func.max(TranslationRow.made_at)).where(TranslationRow.run == self._run).scalar_subquery()
         silences = select(func.count(), func.count(SilenceRow.ended_at)).where(SilenceRow.run == self._run).subquery()
-        row = self.rows(select(moved, seq, to, taken, said, silences))[0]
+        row = self.rows(select(moved, seq, to, taken, said, told, made, silences))[0]
         return "|".join("" if value is None else str(value) for value in row)
-
-    def trends(self, span: Span, *, topics: Sequence[str] = (), langs: Sequence[str] = ()) -> dict[str, Trend]:
-        """Topic -> its trend over the span; topics without an article in it are absent."""
-        at = func.date_bin(span.step, BucketRow.minute, literal(_EPOCH)).label("at")
-        counts = [func.sum(getattr(BucketRow, name)).label(name) for name in ("articles", "negative", "positive")]
-        query = select(BucketRow.topic, at, *counts).where(self.bucket_span(span.warm_start, span.end))
-        query = among(among(query, BucketRow.topic, topics), BucketRow.lang, langs)
-        rows: dict[str, list[tuple[datetime, int, int, int]]] = {}
-        for row in self.rows(query.group_by(BucketRow.topic, at)):
-            rows.setdefault(row.topic, []).append((row.at, int(row.articles), int(row.negative), int(row.positive)))
-        trends = {topic: trend_of(topic, span, found) for topic, found in rows.items()}
-        return {topic: trend for topic, trend in trends.items() if trend.total}
-
-    def totals(self, span: Span) -> list[int]:
-        """Articles per bin over all topics and languages: where this is 0, the feed was silent."""
-        at = func.date_bin(span.step, BucketRow.minute, literal(_EPOCH)).label("at")
-        query = select(at, func.sum(BucketRow.articles).label("articles"))
-        rows = self.rows(query.where(self.bucket_span(span.start, span.end)).group_by(at))
-        found = {row.at: int(row.articles) for row in rows}
-        return [found.get(time, 0) for time in span.times]
-
-    def cells(self, start: datetime, end: datetime) -> list[Cell]:
-        """Articles per topic and language, the most frequent languages first."""
-        counts = func.sum(BucketRow.articles), func.sum(BucketRow.negative)
-        query: Any = select(BucketRow.topic, BucketRow.lang, *counts).where(self.bucket_span(start, end))
-        rows = self.rows(query.group_by(BucketRow.topic, BucketRow.lang))
-        cells = [Cell(row[0], row[1], int(row[2]), int(row[3])) for row in rows]
-        return sorted(cells, key=lambda cell: (-cell.articles, cell.topic, cell.lang))
 
     def articles(self, wanted: Wanted, limit: int = PAGE) -> ArticlePage:
         """Articles, newest first, by keyset: a page costs the same however deep it lies.
@@ -235,6 +204,8 @@ class Reader:
             query = query.where(ArticleRow.published_at >= wanted.start)
         if wanted.end:
             query = query.where(ArticleRow.published_at < wanted.end)
+        if wanted.novel:
+            query = query.where(begins())
         if wanted.before:
             query = query.where(tuple_(ArticleRow.published_at, ArticleRow.article_id) < decode_cursor(wanted.before))
         query = query.order_by(ArticleRow.published_at.desc(), ArticleRow.article_id.desc()).limit(limit + 1)
@@ -250,10 +221,15 @@ class Reader:
         topics: Sequence[str] = (),
         langs: Sequence[str] = (),
         entity: str | None = None,
+        before: tuple[datetime, str] | None = None,
+        limit: int = MAX_INCIDENTS,
     ) -> list[Incident]:
-        """Incidents that were open at some time of the span, newest first, `MAX_INCIDENTS` at most.
+        """Incidents that were open at some time of the span, newest first, `limit` at most.
 
         One over all languages is kept under every language filter: it is about them too.
+
+        Args:
+            before: start and id of the last one of the page before.
         """
         names = [name for name in Incident.__dataclass_fields__ if name != "evidence_ids"]
         query = select(*(getattr(IncidentRow, name) for name in names)).where(
@@ -264,7 +240,10 @@ class Reader:
         query = among(query, IncidentRow.topic, (*topics, ALL) if topics else ())
         query = among(query, IncidentRow.lang, (*langs, ALL) if langs else ())
         query = query if entity is None else query.where(IncidentRow.entity == entity)
-        query = query.order_by(IncidentRow.started_at.desc(), IncidentRow.incident_id).limit(MAX_INCIDENTS)
+        if before:
+            same = and_(IncidentRow.started_at == before[0], IncidentRow.incident_id > before[1])
+            query = query.where(or_(IncidentRow.started_at < before[0], same))
+        query = query.order_by(IncidentRow.started_at.desc(), IncidentRow.incident_id).limit(limit)
         rows = [row._asdict() for row in self.rows(query)]
         titles = self._titles({article_id for row in rows for article_id in row["evidence"][:EVIDENCE]})
         return [_incident(row, titles) for row in rows]
@@ -297,12 +276,6 @@ class Reader:
     def engine(self) -> Engine:
         """What is read from."""
         return self._engine
-
-    def bucket_span(self, start: datetime, end: datetime, entity: str = ALL) -> Any:
-        """The condition of a stretch of buckets, those over all entities or those of one."""
-        return and_(
-            BucketRow.run == self._run, BucketRow.entity == entity, BucketRow.minute >= start, BucketRow.minute < end
-        )
 
     def rows(self, query: Any) -> Sequence[Any]:
         """All rows of a query.

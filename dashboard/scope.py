@@ -3,24 +3,27 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Interval, Text, and_, cast, func, literal, select, tuple_
+from numpy.typing import NDArray
+from sqlalchemy import Text, and_, cast, func, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from crosswind.dashboard import novel
 from crosswind.dashboard.baseline import LEARNED_FROM, Hourly
+from crosswind.dashboard.counts import bucket_span, rows_of, table_of
 from crosswind.dashboard.queries import PAGE, Article, ArticlePage, Reader, Wanted, among, decode_cursor, encode_cursor
-from crosswind.dashboard.series import Span, Trend, trend_of
-from crosswind.stream.adapters.postgres.schema import ArticleRow, BucketRow
+from crosswind.dashboard.series import WINDOW_BINS, Span, Trend, trend_from
+from crosswind.stream.adapters.postgres.schema import ArticleRow, BucketRow, HourRow
 from crosswind.stream.domain.bucket import ALL
 
 MAX_ENTITIES: Final = 12
 MENTIONED: Final = timedelta(hours=24)
 """Entities are ranked over this much of the span's end: what is in the news now."""
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,12 @@ def trend(reader: Reader, span: Span, scope: Scope) -> Trend:
     Raises:
         DatabaseError: the database cannot be reached or refuses.
     """
-    at = func.date_bin(span.step, BucketRow.minute, literal(_EPOCH)).label("at")
-    counts = [func.sum(getattr(BucketRow, name)) for name in ("articles", "negative", "positive")]
-    query = select(at, *counts).where(_of(reader, scope, span.warm_start, span.end)).group_by(at)
-    return trend_of(scope.topic, span, [(row[0], *(int(n) for n in row[1:])) for row in reader.rows(query)])
+    chosen = _of(scope, table_of(span)[0], bucket_span(reader.run, span, scope.entity))
+    columns = [[0] * (WINDOW_BINS - 1 + span.bins) for _ in range(3)]
+    for at, *counts in rows_of(reader, span, (), chosen):
+        for column, count in zip(columns, counts, strict=True):
+            column[at] = int(count)
+    return trend_from(scope.topic, columns)
 
 
 def hourly(reader: Reader, span: Span, scope: Scope) -> Hourly:
@@ -72,17 +77,22 @@ def hourly(reader: Reader, span: Span, scope: Scope) -> Hourly:
 @functools.lru_cache(maxsize=64)
 def _hourly(reader: Reader, first: datetime, end: datetime, scope: Scope) -> Hourly:
     """Read once per hour of event time: the last two hours teach nothing, so the ones that do are closed."""
-    hours = (end - first) // _HOUR
-    negative, articles, run = (np.zeros(shape, np.int64) for shape in ((1, hours), (1, hours), hours))
-    found = Hourly(first, negative, articles, run)
-    cell = func.date_bin(cast("1 hour", Interval), BucketRow.minute, literal(first)).label("cell")
-    sums = func.sum(BucketRow.negative), func.sum(BucketRow.articles)
-    for row in reader.rows(select(cell, *sums).where(_of(reader, scope, first, end)).group_by(cell)):
+    whole = _sums(reader, first, end, Scope())
+    negative, articles = whole if scope == Scope() else _sums(reader, first, end, scope)
+    return Hourly(first, negative[None, :], articles[None, :], whole[1])
+
+
+@functools.lru_cache(maxsize=64)
+def _sums(reader: Reader, first: datetime, end: datetime, scope: Scope) -> tuple[Ints, Ints]:
+    """Negatives and articles per hour of a series, from the roll-up; those of the whole run serve every chart."""
+    negative, articles = (np.zeros((end - first) // _HOUR, np.int64) for _ in range(2))
+    of_run = (HourRow.run == reader.run) & (HourRow.entity == scope.entity)
+    chosen = _of(scope, HourRow, of_run & (HourRow.hour >= first) & (HourRow.hour < end))
+    query = select(HourRow.hour, func.sum(HourRow.negative), func.sum(HourRow.articles)).where(chosen)
+    for row in reader.rows(query.group_by(HourRow.hour)):
         at = (row[0] - first) // _HOUR
-        found.negative[0, at], found.articles[0, at] = int(row[1]), int(row[2])
-    for row in reader.rows(select(cell, sums[1]).where(reader.bucket_span(first, end)).group_by(cell)):
-        found.run[(row[0] - first) // _HOUR] = int(row[1])
-    return found
+        negative[at], articles[at] = int(row[1]), int(row[2])
+    return negative, articles
 
 
 def entities(reader: Reader, span: Span, langs: Sequence[str] = ()) -> list[EntityNews]:
@@ -111,7 +121,8 @@ def mentions(reader: Reader, wanted: Wanted, entity: str, limit: int = PAGE) -> 
         DataError: the cursor is not one of ours. DatabaseError: the database cannot be reached or refuses.
     """
     before = decode_cursor(wanted.before) if wanted.before else None
-    minutes = _minutes(reader, wanted, entity, before, limit + 2)
+    # Of a minute's articles none may begin a story, so then every minute of the span is looked at.
+    minutes = _minutes(reader, wanted, entity, before, None if wanted.novel else limit + 2)
     fields = [getattr(ArticleRow, name) for name in Article.__dataclass_fields__]
     minute = timedelta(minutes=1)
     begins = minutes.c.minute
@@ -125,6 +136,8 @@ def mentions(reader: Reader, wanted: Wanted, entity: str, limit: int = PAGE) -> 
         query = query.where(ArticleRow.published_at >= wanted.start)
     if wanted.end:
         query = query.where(ArticleRow.published_at < wanted.end)
+    if wanted.novel:
+        query = query.where(novel.begins())
     if before:
         query = query.where(tuple_(ArticleRow.published_at, ArticleRow.article_id) < before)
     query = query.order_by(ArticleRow.published_at.desc(), ArticleRow.article_id.desc()).limit(limit + 1)
@@ -132,7 +145,9 @@ def mentions(reader: Reader, wanted: Wanted, entity: str, limit: int = PAGE) -> 
     return ArticlePage(found[:limit], encode_cursor(found[limit - 1]) if len(found) > limit else None)
 
 
-def _minutes(reader: Reader, wanted: Wanted, entity: str, before: tuple[datetime, str] | None, limit: int) -> Any:
+def _minutes(
+    reader: Reader, wanted: Wanted, entity: str, before: tuple[datetime, str] | None, limit: int | None
+) -> Any:
     """The newest minutes that hold a wanted article: each holds one at least, so `limit` of them are enough."""
     query: Any = select(BucketRow.minute).where(BucketRow.run == reader.run, BucketRow.entity == entity)
     query = among(among(query, BucketRow.topic, wanted.topics), BucketRow.lang, wanted.langs)
@@ -149,8 +164,8 @@ def _minutes(reader: Reader, wanted: Wanted, entity: str, before: tuple[datetime
     return query.group_by(BucketRow.minute).order_by(BucketRow.minute.desc()).limit(limit).subquery()
 
 
-def _of(reader: Reader, scope: Scope, start: datetime, end: datetime) -> Any:
-    chosen: Any = reader.bucket_span(start, end, scope.entity)
+def _of(scope: Scope, table: Any, chosen: Any) -> Any:
+    """A condition narrowed to a scope's topic and languages."""
     if scope.topic != ALL:
-        chosen = chosen & (BucketRow.topic == scope.topic)
-    return chosen & BucketRow.lang.in_(scope.langs) if scope.langs else chosen
+        chosen = chosen & (table.topic == scope.topic)
+    return chosen & table.lang.in_(scope.langs) if scope.langs else chosen

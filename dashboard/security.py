@@ -68,7 +68,10 @@ class Guard:
     def _with_headers(self, send: Send) -> Send:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(self._headers)
+                headers = MutableHeaders(scope=message)
+                own = headers.get("Content-Security-Policy", "")
+                # a kept report brings a stricter policy of its own: no network, and an origin of its own
+                headers.update({**self._headers, **({"Content-Security-Policy": own} if "sandbox" in own else {})})
             await send(message)
 
         return sending

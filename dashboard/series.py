@@ -123,17 +123,23 @@ def trend_of(topic: str, span: Span, rows: Sequence[tuple[datetime, int, int, in
 
     Rows outside of `warm_start` to `end` are ignored; there is at most one row per bin.
     """
-    lead = WINDOW_BINS - 1
-    columns = [[0] * (lead + span.bins) for _ in range(3)]
+    bins = WINDOW_BINS - 1 + span.bins
+    columns = [[0] * bins for _ in range(3)]
     for at, *counts in rows:
         index = (at - span.warm_start) // span.step
-        if 0 <= index < lead + span.bins:
+        if 0 <= index < bins:
             for column, count in zip(columns, counts, strict=True):
                 column[index] = count
+    return trend_from(topic, columns)
+
+
+def trend_from(topic: str, columns: Sequence[Sequence[int]]) -> Trend:
+    """The trend of three columns (articles, negative, positive), one count per bin, the trailing window's included."""
+    lead, all_articles, all_negative = WINDOW_BINS - 1, columns[0], columns[1]
     articles, negative, positive = (tuple(column[lead:]) for column in columns)
-    ends = range(WINDOW_BINS, lead + span.bins + 1)
-    window = tuple(sum(columns[0][end - WINDOW_BINS : end]) for end in ends)
-    return Trend(topic, articles, negative, positive, _trailing(columns[0], columns[1]), window)
+    ends = range(WINDOW_BINS, len(all_articles) + 1)
+    window = tuple(sum(all_articles[end - WINDOW_BINS : end]) for end in ends)
+    return Trend(topic, articles, negative, positive, _trailing(all_articles, all_negative), window)
 
 
 def _trailing(articles: Sequence[int], negative: Sequence[int]) -> tuple[float | None, ...]:

@@ -5,72 +5,41 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from html import escape
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import HTMLResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Engine
 
 from crosswind.dashboard.pulse import BEAT, Pulse
+from crosswind.dashboard.subscription_models import (
+    DeliveryOut,
+    KeyOut,
+    SubscriptionIn,
+    SubscriptionMade,
+    SubscriptionOut,
+    SubscriptionPatch,
+    Wishes,
+)
+from crosswind.dashboard.subscriptions_page import own, owner_of
 from crosswind.errors import DatabaseError, DataError
 from crosswind.settings import Settings
+from crosswind.stream.adapters.postgres.accounts import Account, Accounts, Role
 from crosswind.stream.adapters.postgres.engine import connect
+from crosswind.stream.adapters.postgres.subscriptions import ALL, Subscription
 from crosswind.stream.adapters.postgres.tokens import Token, Tokens
 from crosswind.stream.domain.contract import Alert, encode
 from crosswind.stream.notify.desk import Desk, shown
 from crosswind.stream.notify.domain.subscription import Channel, Draft, Filter, Standing
-from crosswind.stream.notify.domain.timing import Quiet, quiet_hours
 
 _MINUTE = 60.0
+PER_MINUTE, MOST = 240, 100
+"""Calls a minute, and subscriptions, of somebody who is logged in to the pages."""
 _HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
-Words = Annotated[list[str], Field(max_length=200)]
 _REFUSED = 4401
 """Close code of a WebSocket whose token is missing, wrong or revoked."""
-
-
-class QuietIn(BaseModel):
-    """Hours in which nothing is sent, local to an IANA time zone."""
-
-    model_config = ConfigDict(extra="forbid")
-    zone: str = Field(max_length=64, examples=["Europe/Berlin"])
-    start: str = Field(pattern=r"^\d\d:\d\d$")
-    end: str = Field(pattern=r"^\d\d:\d\d$")
-    except_critical: bool = True
-
-    def hours(self) -> Quiet:
-        """Checked."""
-        return quiet_hours(self.zone, self.start, self.end, self.except_critical)
-
-
-class Wishes(BaseModel):
-    """What a subscription may be changed to; what is left out stays, null takes a limit away."""
-
-    model_config = ConfigDict(extra="forbid")
-    name: str = Field("", max_length=200)
-    topics: Words = []
-    languages: Words = []
-    entities: Words = []
-    severity: Literal["warning", "critical"] = "warning"
-    language: str = Field("en", max_length=8, description="of the messages")
-    quiet: QuietIn | None = None
-    cap_per_hour: int | None = Field(None, ge=1, le=3600)
-    digest_minutes: int | None = Field(None, ge=1, le=1440)
-    template: str | None = Field(None, max_length=4000)
-
-
-class SubscriptionIn(Wishes):
-    """A subscription to make. `target`: an https address, an Apprise address, a Kafka topic; none for a stream."""
-
-    channel: Literal["webhook", "apprise", "kafka", "stream"]
-    target: str = Field("", max_length=2000)
-
-
-class SubscriptionPatch(Wishes):
-    """Changes; `state` pauses and resumes."""
-
-    state: Literal["active", "paused"] | None = None
 
 
 class Limiter:
@@ -93,14 +62,14 @@ class Limiter:
 class Doors:
     """Who may come in: a bearer token with the scope that is needed."""
 
-    def __init__(self, tokens: Tokens) -> None:
-        self._tokens, self._limiter = tokens, Limiter()
+    def __init__(self, tokens: Tokens, accounts: Accounts) -> None:
+        self._tokens, self._accounts, self._limiter = tokens, accounts, Limiter()
 
     def needs(self, scope: str) -> Any:
         """A dependency that gives the caller's token."""
 
-        def dependency(authorization: Annotated[str, Header(max_length=200)] = "") -> Token:
-            token = self.find(authorization, scope)
+        def dependency(request: Request, authorization: Annotated[str, Header(max_length=200)] = "") -> Token:
+            token = self.find(authorization, scope) or (None if authorization else self._pass_of(request, scope))
             if token is None:
                 raise HTTPException(401, f"send a token with the scope {scope}: Authorization: Bearer cwt_…")
             if not self._limiter.allows(token):
@@ -108,6 +77,18 @@ class Doors:
             return token
 
         return Depends(dependency)
+
+    def _pass_of(self, request: Request, scope: str) -> Token | None:
+        """What a page's user may do without a token: read, and from the role analyst on write, which is noted."""
+        account: Account | None = getattr(request.state, "account", None)
+        writing = scope == "subscriptions:write"
+        if account is None or (account.role < Role.ANALYST if writing else scope != "subscriptions:read"):
+            return None
+        if writing:
+            what, address = request.path_params.get("subscription_id", ""), request.client
+            self._accounts.note(account.name, f"{request.method.lower()} subscription", what[:100],
+                                address.host if address else "", path=request.url.path[-60:])  # fmt: skip
+        return Token(owner_of(account), account.name, (scope,), PER_MINUTE, MOST, datetime.now(UTC), None)
 
     def find(self, authorization: str, scope: str) -> Token | None:
         """The token of a header, when it may do that."""
@@ -120,7 +101,7 @@ def add_subscriptions(server: FastAPI, settings: Settings, engine: Engine, pulse
     """Adds the routes; before `add_api`, whose catch-all would swallow them. `engine` may be read-only: its address is
     used for connections that can write."""
     writing = connect(engine.url.render_as_string(hide_password=False), pool_size=2)
-    desk, doors = Desk(settings, writing), Doors(Tokens(writing))
+    desk, doors = Desk(settings, writing), Doors(Tokens(writing), Accounts(writing))
     router = APIRouter(prefix="/api/v1", tags=["subscriptions"])
     _add_reads(router, desk, doors)
     _add_writes(router, desk, doors)
@@ -133,34 +114,34 @@ def _add_reads(router: APIRouter, desk: Desk, doors: Doors) -> None:
     reads = doors.needs("subscriptions:read")
 
     @router.get("/subscriptions", summary="The token's subscriptions")
-    def subscriptions(token: Token = reads) -> list[dict[str, Any]]:
-        return [shown(found) for found in desk.store.list(token.token_id)]
+    def subscriptions(token: Token = reads) -> list[SubscriptionOut]:
+        return [_out(found) for found in desk.store.list(token.token_id)]
 
     @router.get("/subscriptions/{subscription_id}", summary="One of them")
-    def subscription(subscription_id: str, token: Token = reads) -> dict[str, Any]:
+    def subscription(subscription_id: str, token: Token = reads) -> SubscriptionOut:
         _known(desk, subscription_id, token)
-        return shown(desk.store.get(subscription_id, token.token_id))
+        return _out(desk.store.get(subscription_id, token.token_id))
 
     @router.get("/subscriptions/{subscription_id}/log", summary="Its deliveries, newest first")
     def log(
         subscription_id: str, limit: Annotated[int, Query(ge=1, le=500)] = 50, token: Token = reads
-    ) -> list[dict[str, Any]]:
+    ) -> list[DeliveryOut]:
         _known(desk, subscription_id, token)
-        return [asdict(tried) for tried in desk.store.log(subscription_id, limit, token.token_id)]
+        return [DeliveryOut(**asdict(tried)) for tried in desk.store.log(subscription_id, limit, token.token_id)]
 
 
 def _add_writes(router: APIRouter, desk: Desk, doors: Doors) -> None:
     writes = doors.needs("subscriptions:write")
 
     @router.post("/subscriptions", status_code=201, summary="Subscribe; the signing key is shown this once")
-    def subscribe(wanted: SubscriptionIn, token: Token = writes) -> dict[str, Any]:
+    def subscribe(wanted: SubscriptionIn, token: Token = writes) -> SubscriptionMade:
         draft = replace(_draft(wanted, Channel(wanted.channel)), target=wanted.target)
-        made = desk.add(token.token_id, draft, token.max_subscriptions)
+        made = desk.add(_maker(token), draft, token.max_subscriptions)
         found = desk.store.get(made.subscription_id)
-        return {**shown(found), "secret": made.secret, "unsubscribe": made.unsubscribe}
+        return SubscriptionMade(**shown(found), secret=made.secret, unsubscribe=made.unsubscribe)
 
     @router.patch("/subscriptions/{subscription_id}", summary="Change, pause or resume it")
-    def change(subscription_id: str, wanted: SubscriptionPatch, token: Token = writes) -> dict[str, Any]:
+    def change(subscription_id: str, wanted: SubscriptionPatch, token: Token = writes) -> SubscriptionOut:
         _known(desk, subscription_id, token)
         found = desk.store.get(subscription_id, token.token_id)
         if wanted.model_fields_set - {"state"}:
@@ -170,7 +151,7 @@ def _add_writes(router: APIRouter, desk: Desk, doors: Doors) -> None:
             desk.change(subscription_id, draft, token.token_id)
         if wanted.state:
             desk.store.stand(subscription_id, Standing(wanted.state), "", token.token_id)
-        return shown(desk.store.get(subscription_id, token.token_id))
+        return _out(desk.store.get(subscription_id, token.token_id))
 
     @router.delete("/subscriptions/{subscription_id}", status_code=204, summary="Delete it and its log")
     def delete(subscription_id: str, token: Token = writes) -> None:
@@ -178,14 +159,14 @@ def _add_writes(router: APIRouter, desk: Desk, doors: Doors) -> None:
         desk.store.delete(subscription_id, token.token_id)
 
     @router.post("/subscriptions/{subscription_id}/test", summary="Send it a test message now")
-    async def test(subscription_id: str, token: Token = writes) -> dict[str, Any]:
+    async def test(subscription_id: str, token: Token = writes) -> DeliveryOut:
         await asyncio.to_thread(_known, desk, subscription_id, token)
-        return asdict(await desk.test(subscription_id, token.token_id))
+        return DeliveryOut(**asdict(await desk.test(subscription_id, token.token_id)))
 
     @router.post("/subscriptions/{subscription_id}/rotate", summary="A new signing key; both sign for a day")
-    def rotate(subscription_id: str, token: Token = writes) -> dict[str, Any]:
+    def rotate(subscription_id: str, token: Token = writes) -> KeyOut:
         _known(desk, subscription_id, token)
-        return {"secret": desk.rotate(subscription_id, token.token_id)}
+        return KeyOut(secret=desk.rotate(subscription_id, token.token_id))
 
 
 def _add_ends(router: APIRouter, desk: Desk) -> None:
@@ -196,7 +177,8 @@ def _add_ends(router: APIRouter, desk: Desk) -> None:
         button = f'<form method="post" action="{escape(token)}"><button>Unsubscribe</button></form>'
         return HTMLResponse(f"<!DOCTYPE html><title>Crosswind</title><p>Stop these messages?</p>{button}")
 
-    @router.post("/unsubscribe/{token}", summary="End a subscription with one click (RFC 8058)")
+    @router.post("/unsubscribe/{token}", summary="End a subscription with one click (RFC 8058)",
+                 response_class=HTMLResponse)  # fmt: skip
     def end(token: str) -> HTMLResponse:
         desk.unsubscribe(_of(desk, token))
         return HTMLResponse("<!DOCTYPE html><title>Crosswind</title><p>You get no more of these messages.</p>")
@@ -263,6 +245,15 @@ async def _events(alerts: AsyncIterator[Alert | None]) -> AsyncIterator[str]:
     yield ": connected\n\n"
     async for alert in alerts:
         yield f"id: {alert.seq}\nevent: alert\ndata: {encode(alert).decode()}\n\n" if alert else ": still here\n\n"
+
+
+def _out(found: Subscription) -> SubscriptionOut:
+    return SubscriptionOut(**shown(found))
+
+
+def _maker(token: Token) -> str:
+    """An admin sees the subscriptions of all, but owns what they make, as everybody does."""
+    return own(Account(token.name, Role.ADMIN)) if token.token_id == ALL else token.token_id
 
 
 def _known(desk: Desk, subscription_id: str, token: Token) -> None:

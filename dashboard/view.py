@@ -48,6 +48,7 @@ class View:
         zoom: the part of the series chart that is looked at; None: all of the range.
         pick: what was clicked; the list of articles is then about it alone.
         before: cursor of the articles page, empty for the newest.
+        novel: only one article of each story is listed.
     """
 
     range: str = DEFAULT_RANGE
@@ -60,6 +61,7 @@ class View:
     pick: Pick | None = None
     before: str = ""
     ui: str = ""
+    novel: bool = False
 
     @classmethod
     def from_query(cls, query: str | None) -> "View":
@@ -84,6 +86,7 @@ class View:
             pick=_parse_pick(given.get("pick", "")),
             before=before if _CURSOR.fullmatch(before) else "",
             ui=_ui(given.get("ui", "")),
+            novel=given.get("novel") == "1",
         )
 
     def to_query(self) -> str:
@@ -99,6 +102,7 @@ class View:
             "pick": _format_pick(self.pick),
             "before": self.before,
             "ui": self.ui,
+            "novel": "1" if self.novel else "",
         }
         query = urlencode({name: value for name, value in given.items() if value}, safe=",:")
         return f"?{query}" if query else ""

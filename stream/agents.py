@@ -21,7 +21,7 @@ retried in place, poison is dead-lettered, and for anything else the process end
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -35,11 +35,13 @@ from faust.types import StreamT
 from crosswind.errors import ContractError, DatabaseError
 from crosswind.settings import Settings
 from crosswind.stream.adapters.kafka import dead_letters
-from crosswind.stream.adapters.kafka.bulk import send_bulk
+from crosswind.stream.adapters.kafka.bulk import Record, send_bulk
 from crosswind.stream.adapters.kafka.chunks import ChunkTransport
 from crosswind.stream.adapters.kafka.security import faust_credentials
 from crosswind.stream.adapters.kafka.topics import MAX_MESSAGE
 from crosswind.stream.adapters.metrics import Metrics
+from crosswind.stream.adapters.tracing import Headers, Tracing
+from crosswind.stream.domain.article import Origin
 from crosswind.stream.domain.contract import decode_scored, encode_scored
 from crosswind.stream.domain.ingest import Delivery, Ingested
 from crosswind.stream.domain.validate import Limits
@@ -75,6 +77,7 @@ class Parts:
     metrics: Metrics
     checkpoint: Checkpoint
     watchlist: Watchlist | None = None
+    tracing: Tracing | None = None
 
 
 def build_app(parts: Parts, bootstrap: str) -> faust.App:
@@ -118,11 +121,12 @@ def _add_score_agent(app: faust.App, parts: Parts) -> None:
 
     def prepare(messages: Sequence[Message]) -> Outgoing:
         metrics.batch.observe(len(messages))
+        started = time.time_ns()
         with metrics.inference.time():
             judged = judge(
                 messages, scorer=parts.scorer, detect=parts.detector.detect, limits=limits, watchlist=parts.watchlist
             )
-        return Outgoing.of(judged)
+        return Outgoing.of(judged, trace_scored(parts.tracing, messages, judged, started) if parts.tracing else {})
 
     async def settled(messages: Sequence[Message]) -> None:
         await parts.checkpoint("before-ack-raw")
@@ -152,13 +156,16 @@ def _add_trend_agent(app: faust.App, parts: Parts) -> None:
     async def settle(found: Decoded) -> None:
         await publisher.publish(found.unreadable)
         await parts.checkpoint("before-commit")
-        started = time.monotonic()
+        started, begun = time.monotonic(), time.time_ns()
         ingested = await ingest(found.deliveries)
         metrics.store.observe(time.monotonic() - started)
+        if parts.tracing:
+            trace_stored(parts.tracing, found, begun)
         await parts.checkpoint("after-commit")
         metrics.stored.inc(ingested.new)
         metrics.duplicates.inc(ingested.duplicates)
         metrics.redelivered.inc(ingested.redelivered)
+        metrics.expired.inc(ingested.expired)
 
     async def settled(messages: Sequence[Message]) -> None:
         await parts.checkpoint("before-ack-scored")
@@ -177,38 +184,68 @@ class Outgoing:
     """What a batch became, ready to be published.
 
     Attributes:
-        scored: key and value of each record.
+        scored: key, value and headers of each record.
         langs: the languages of these articles.
     """
 
-    scored: list[tuple[bytes, bytes]]
+    scored: list[Record]
     langs: list[str]
     dead: list[DeadLetter]
 
     @classmethod
-    def of(cls, judged: Judged) -> "Outgoing":
-        """Encodes a judged batch."""
-        records = [(scored.article.article_id.encode(), encode_scored(scored)) for scored in judged.scored]
+    def of(cls, judged: Judged, traced: Mapping[Origin, Headers]) -> "Outgoing":
+        """Encodes a judged batch; `traced`: headers of the articles that are traced, by where they came from."""
+        records = [
+            (scored.article.article_id.encode(), encode_scored(scored), traced.get(scored.article.origin, ()))
+            for scored in judged.scored
+        ]
         return cls(records, [scored.article.lang for scored in judged.scored], judged.dead)
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A batch of `news.scored`: what goes into the database, and what cannot be read."""
+    """A batch of `news.scored`: what goes into the database, what cannot be read, and the headers of what is traced.
+
+    Attributes:
+        traced: article id and headers.
+    """
 
     deliveries: list[Delivery]
     unreadable: Outgoing
+    traced: list[tuple[str, Headers]]
 
 
 def decode(messages: Sequence[Message]) -> Decoded:
     """Decodes a batch of `news.scored`."""
-    deliveries, dead = [], []
+    deliveries, dead, traced = list[Delivery](), list[DeadLetter](), list[tuple[str, Headers]]()
     for message in messages:
         try:
-            deliveries.append(Delivery(decode_scored(message.value), message.origin.partition))
+            scored = decode_scored(message.value)
         except ContractError as error:
             dead.append(DeadLetter(message, error))
-    return Decoded(deliveries, Outgoing([], [], dead))
+            continue
+        deliveries.append(Delivery(scored, message.origin.partition))
+        if message.headers:
+            traced.append((scored.article.article_id, message.headers))
+    return Decoded(deliveries, Outgoing([], [], dead), traced)
+
+
+def trace_scored(tracing: Tracing, messages: Sequence[Message], judged: Judged, started: int) -> dict[Origin, Headers]:
+    """Ends the `score` spans of a batch; the headers that carry them on, by where the articles came from."""
+    parents = {message.origin: message.headers for message in messages if message.headers}
+    found: dict[Origin, Headers] = {}
+    if parents:
+        for scored in judged.scored:
+            article, model = scored.article, scored.score.model
+            about = {"article_id": article.article_id, "lang": article.lang, "model": model}
+            found[article.origin] = tracing.step("score", parents.get(article.origin, ()), started, **about)
+    return found
+
+
+def trace_stored(tracing: Tracing, found: Decoded, started: int) -> None:
+    """Ends the `store` spans of a batch."""
+    for article_id, headers in found.traced:
+        tracing.remember(article_id, tracing.step("store", headers, started, article_id=article_id))
 
 
 class Publisher:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -19,6 +19,10 @@ from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.silence import parse_matcher
 from crosswind.stream.service.rule_tests import run_tests
 from crosswind.stream.service.rules import DEFAULT, duration, load_rules, schema
+
+if TYPE_CHECKING:
+    from crosswind.stream.replay.leads import Lead
+    from crosswind.stream.replay.truth import Event
 
 app = typer.Typer()
 rules = typer.Typer(help="Check, test and show alert rules.", no_args_is_help=True)
@@ -134,20 +138,55 @@ def unsilence(
 @alerts.command()
 def scorecard(
     days: Annotated[int, typer.Option(min=1, help="of event time, up to the last evaluated minute")] = 90,
+    truth: Annotated[Path | None, typer.Option(help="labelled events or prices, as for a backtest: lead times")] = None,
     run: Run = None, database_url: DatabaseUrl = None, data_dir: DataDir = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Say how each version of each rule has done: told, useful, useless, rate per series and month."""
+    """Say how each version of each rule has done: told, useful, useless, rate per series and month, lead time.
+
+    The lead is the median of minutes from the first alarm to an event's onset, over events that were found; below 0
+    the alarm came after it. Events count that lie wholly within the days.
+    """
+    labelled = _truth(truth) if truth else None  # before the database is asked: a bad file is said at once
     with _database(database_url, data_dir, run) as (engine, settings):
         found = alert_orders.scorecard(engine, settings.run, days)
+        led = _led(engine, settings.run, days, labelled) if labelled is not None else {}
     if as_json:
-        typer.echo(json.dumps([asdict(one) for one in found], indent=1))
+        cards = [{**asdict(one), **_plain_lead(led.get((one.rule, one.rule_version)))} for one in found]
+        typer.echo(json.dumps(cards, indent=1))
         return
     heads = f"{'told':>6}{'useful':>8}{'useless':>9}{'precision':>11}{'/series/month':>15}"
-    typer.echo(f"{'rule':24} {'version':14}{heads}")
+    typer.echo(f"{'rule':24} {'version':14}{heads}" + f"{'found':>10}{'lead':>10}" * (truth is not None))
     for one in found:
         precision = "-" if one.precision is None else f"{one.precision:.2f}"
+        more = _lead_words(led.get((one.rule, one.rule_version))) if truth else ""
         typer.echo(f"{one.rule:24} {one.rule_version:14}{one.fired:6}{one.useful:8}{one.useless:9}{precision:>11}"
-                   f"{one.per_series_month:15.4f}")  # fmt: skip
+                   f"{one.per_series_month:15.4f}{more}")  # fmt: skip
+
+
+def _truth(path: Path) -> "list[Event]":
+    from crosswind.stream.replay.study import falls
+    from crosswind.stream.replay.truth import Prices, load_truth
+
+    found = load_truth(path)
+    return falls(found) if isinstance(found, Prices) else found
+
+
+def _led(engine: Engine, run: str, days: int, labelled: "list[Event]") -> "dict[tuple[str, str], Lead]":
+    from crosswind.stream.replay.leads import leads
+
+    since, until, found = alert_orders.fired(engine, run, days)
+    return leads(found, labelled, since, until)
+
+
+def _plain_lead(lead: "Lead | None") -> dict[str, float | int | None]:
+    return asdict(lead) if lead else {}
+
+
+def _lead_words(lead: "Lead | None") -> str:
+    if lead is None:
+        return f"{'-':>10}{'-':>10}"
+    minutes = "-" if lead.lead_minutes is None else f"{lead.lead_minutes:.0f} min"
+    return f"{f'{lead.detected} of {lead.events}':>10}{minutes:>10}"
 
 
 def _file(given: Path | None) -> Path | None:

@@ -13,7 +13,10 @@ from crosswind.stream.adapters.language import LinguaDetector
 from crosswind.stream.adapters.metrics import Metrics
 from crosswind.stream.adapters.postgres.engine import connect, migrate
 from crosswind.stream.adapters.postgres.store import PostgresTrendStore
+from crosswind.stream.adapters.retention_loop import add_retention_task
+from crosswind.stream.adapters.story_engine import keeps_meanings
 from crosswind.stream.adapters.swap_loop import add_swap_task, open_scorer
+from crosswind.stream.adapters.tracing import open_tracing
 from crosswind.stream.agents import Checkpoint, Parts, build_app, no_checkpoint
 from crosswind.stream.health import add_health_task
 from crosswind.stream.service.watchlists import load_watchlist
@@ -65,9 +68,11 @@ def build_worker(settings: Settings, checkpoint: Checkpoint = no_checkpoint) -> 
     metrics = Metrics()
     _log.info("model loaded", model=scorer.version, provider=scorer.provider)
     watchlist = load_watchlist(settings.watchlist)
-    parts = Parts(settings, scorer, LinguaDetector(), PostgresTrendStore(engine), metrics, checkpoint, watchlist)
+    store = PostgresTrendStore(engine, keeps_meanings(engine, scorer, settings.stories))
+    parts = Parts(settings, scorer, LinguaDetector(), store, metrics, checkpoint, watchlist, open_tracing())
     app = build_app(parts, bootstrap)
     add_alert_task(app, parts, engine)
     add_swap_task(app, settings, scorer, metrics, engine)
+    add_retention_task(app, parts, engine)
     add_health_task(app, parts)
     return Worker(app, parts)

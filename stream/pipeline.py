@@ -147,6 +147,6 @@ def messages_of(events: Sequence[Event]) -> list[Message]:
     """The records of chunks, in order."""
     return [
         Message(Origin(record.topic, record.partition, record.offset), moment(record.timestamp), record.key,
-                record.value)
+                record.value, record.headers)
         for event in events for record in records_of(event.message)
     ]  # fmt: skip

@@ -4,7 +4,7 @@ import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Engine, insert
+from sqlalchemy import Engine, insert, text
 
 from crosswind.models.taxonomy import TOPICS
 from crosswind.stream.adapters.postgres.schema import EngineRow, IncidentRow, TransitionRow
@@ -107,3 +107,44 @@ def fill(engine: Engine, count: int = 3000) -> None:
     )  # fmt: skip
     with engine.begin() as connection:
         connection.execute(insert(EngineRow), {"run": "live", "evaluated_to": END - timedelta(minutes=3), "state": {}})
+
+
+def archive(engine: Engine, count: int, days: int) -> None:
+    """So many plain articles over days that end at `END`, with their buckets and hours, made by the database itself."""
+    first = END - timedelta(days=days)
+    given = {"count": count, "first": first, "step": timedelta(days=days) / count, "end": END, "langs": list(LANGS),
+             "topics": list(TOPICS)}  # fmt: skip
+    with engine.begin() as connection:
+        for statement in _ARCHIVE:
+            connection.execute(text(statement), {name: given[name] for name in given if f":{name}" in statement})
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ANALYZE article, bucket, bucket_hour, watermark"))
+
+
+_ARCHIVE = (
+    """
+    INSERT INTO article
+    SELECT 'live', lpad(to_hex(n), 32, '0'), 'wire', 'Headline ' || n, '', NULL,
+           (CAST(:langs AS text[]))[1 + n % 12], at, at,
+           CASE WHEN n % 3 = 0 THEN ARRAY['Acme ' || n % 50] ELSE '{}' END,
+           'key ' || n, (CAST(:topics AS text[]))[1 + (n * 13 + n / 100) % 15],
+           (ARRAY['negative', 'neutral', 'positive'])[1 + n % 3], 50000, 50000, 900000, 800000, false, 'tiny',
+           'news.raw', 0, n
+    FROM (SELECT n, CAST(:first AS timestamptz) + n * CAST(:step AS interval) AS at
+          FROM generate_series(1, CAST(:count AS bigint)) AS n) AS made
+    """,
+    """
+    INSERT INTO bucket
+    SELECT run, date_trunc('minute', published_at), topic, lang, entity, count(*),
+           count(*) FILTER (WHERE sentiment = 'negative'), count(*) FILTER (WHERE sentiment = 'positive'),
+           sum(negative_ppm)
+    FROM article, unnest(array_append(entities, '*')) AS entity GROUP BY 1, 2, 3, 4, 5 ORDER BY 2, 3, 4, 5
+    """,
+    """
+    INSERT INTO bucket_hour
+    SELECT run, entity, topic, lang, date_trunc('hour', minute) AS hour, sum(articles), sum(negative), sum(positive),
+           sum(negative_ppm)
+    FROM bucket GROUP BY 1, 2, 3, 4, 5 ORDER BY 5, 2, 3, 4
+    """,
+    "INSERT INTO watermark VALUES ('live', 0, :end, '{}', clock_timestamp())",
+)

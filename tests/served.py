@@ -4,7 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import uvicorn
 from pydantic import SecretStr
@@ -18,10 +18,10 @@ DEADLINE = 20.0
 
 
 @contextlib.contextmanager
-def served(database_url: str, auth: Literal["none", "local"] = "none") -> Iterator[str]:
-    """The address, without a slash at its end, of a dashboard on that database."""
+def served(database_url: str, auth: Literal["none", "local"] = "none", **settings: Any) -> Iterator[str]:
+    """The address, without a slash at its end, of a dashboard on that database; `settings` are further ones."""
     engine, writer = connect(database_url, read_only=True), connect(database_url)
-    app = create_app(Settings(database_url=SecretStr(database_url), auth=auth), engine, writer)
+    app = create_app(Settings(database_url=SecretStr(database_url), auth=auth, **settings), engine, writer)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     with bind("127.0.0.1", 0) as bound:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="dashboard", daemon=True)

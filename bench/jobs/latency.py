@@ -2,7 +2,6 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Thread
 
@@ -10,9 +9,10 @@ import numpy as np
 from kafka import KafkaProducer
 from sqlalchemy import Engine, text
 
+from bench.jobs.stage import articles
 from crosswind.settings import Settings
 
-SECONDS, WARM_UP, DEADLINE = 15.0, 3.0, 120.0
+WARM_UP, DEADLINE = 3.0, 120.0
 _VISIBLE = text("SELECT coalesce(sum(articles), 0) FROM bucket WHERE entity = '*'")
 
 
@@ -27,14 +27,12 @@ class Latency:
     p99: float
 
 
-def measure(
-    label: str, settings: Settings, engine: Engine, articles: Callable[[int], Iterator[bytes]], rate: float
-) -> Latency:
-    """Sends at `rate` for a while; the k-th article is visible when the buckets hold k of them."""
-    number = int(rate * (SECONDS + WARM_UP))
+def measure(label: str, settings: Settings, engine: Engine, rate: float, seconds: float) -> Latency:
+    """Sends at `rate` for so long after the warm-up; the k-th article is visible when the buckets hold k of them."""
+    number = int(rate * (seconds + WARM_UP))
     sent: list[float] = []
     values = list(articles(number + 1))
-    _wait_for_the_worker(settings, engine, values.pop())
+    wait_for_the_worker(settings, engine, values.pop())
     sender = Thread(target=_send, args=(settings, values, rate, sent), daemon=True)
     sender.start()
     counts, moments = [0], [time.monotonic()]
@@ -54,7 +52,8 @@ def measure(
     return Latency(label, number / (sent[-1] - sent[0]), p50, p95, p99)
 
 
-def _wait_for_the_worker(settings: Settings, engine: Engine, value: bytes) -> None:
+def wait_for_the_worker(settings: Settings, engine: Engine, value: bytes) -> None:
+    """Sends one article and waits until it is counted."""
     producer = KafkaProducer(bootstrap_servers=settings.kafka, acks="all")
     producer.send(settings.raw_topic, value=value).get(30)
     producer.close()

@@ -36,9 +36,55 @@
       button.textContent = "✕ " + button.title;
       return;
     }
+    const told = await answer.json().catch(function () { return {}; });
+    if (told.outcome && told.outcome !== "sent") {
+      button.title = told.detail || told.outcome;
+      button.textContent = "✕ " + button.title;
+      return;
+    }
     button.textContent = "✓ " + button.textContent.replace(/^✓ /, "");
     refresh();
   });
+
+  // A form's fields as JSON: `name[]` is words between commas, `name#` a number; what is empty is left out.
+  function fields(form) {
+    const body = {};
+    form.querySelectorAll("[name]").forEach(function (field) {
+      const text = field.value.trim();
+      const keep = field.type === "hidden" || field.tagName === "TEXTAREA";
+      if (!text && !keep) return;
+      if (field.name.endsWith("[]")) {
+        body[field.name.slice(0, -2)] = text.split(/[,，、]/).map(function (word) { return word.trim(); }).filter(Boolean);
+      } else if (field.name.endsWith("#")) body[field.name.slice(0, -1)] = Number(text);
+      else body[field.name] = keep ? field.value : text;
+    });
+    return body;
+  }
+
+  function say(form, text, bad) {
+    const place = form.querySelector(".answer");
+    place.className = bad ? "answer problem" : "answer";
+    place.textContent = (bad ? "✕ " : "✓ ") + text;
+  }
+
+  document.addEventListener("submit", async function (event) {
+    const form = event.target.closest && event.target.closest("form.ask");
+    if (!form) return;
+    event.preventDefault();
+    const send = form.querySelector("[type=submit]");
+    send.disabled = true;
+    const answer = await fetch(form.dataset.path, {
+      method: form.dataset.method, body: JSON.stringify(fields(form)), headers: { "Content-Type": "application/json" },
+    }).catch(function () { return null; });
+    send.disabled = false;
+    const told = answer ? await answer.json().catch(function () { return {}; }) : {};
+    if (!answer || !answer.ok) { say(form, told.detail || "the server does not answer", true); return; }
+    const known = told.id || told.version || "";
+    say(form, told.secret ? known + "  " + told.secret : known, false);
+    // what was saved is what the next change is over
+    if (told.digest) window.dash_clientside.set_props("rules-over", { value: told.digest });
+    refresh();
+  }, true);
 
   (function wait() {
     if (!document.getElementById("account")) { setTimeout(wait, 100); return; }

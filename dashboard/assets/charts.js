@@ -39,8 +39,16 @@
   function series(answer) {
     if (!answer) return window.dash_clientside.no_update;
     return at_rest([drawing(SERIES)], function () {
-      return fitted(answer.figure, answer.fresh ? from_address() : looked(drawing(SERIES)) || from_address());
+      return fitted(JSON.parse(answer.figure), answer.fresh ? from_address() : looked(drawing(SERIES)) || from_address());
     });
+  }
+
+  // A live answer holds the charts that changed, as JSON; an answer may be dropped while a finger drags.
+  let latest = {};
+
+  function keep(answer) {
+    if (answer.fresh) latest = {};
+    Object.keys(answer.figures).forEach(function (topic) { latest[topic] = JSON.parse(answer.figures[topic]); });
   }
 
   function overview(answer) {
@@ -49,9 +57,10 @@
       return JSON.stringify({ topic: output.id.topic, type: output.id.type });
     });
     if (!answer) return ids.map(function () { return window.dash_clientside.no_update; });
+    keep(answer);
     return at_rest(ids.map(drawing), function () {
       return outputs.map(function (output, at) {
-        const figure = answer.figures[output.id.topic];
+        const figure = latest[output.id.topic];
         if (!figure) return window.dash_clientside.no_update;
         return fitted(figure, answer.fresh ? null : looked(drawing(ids[at])));
       });

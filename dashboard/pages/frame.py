@@ -7,19 +7,25 @@ from dash import dcc, html
 
 from crosswind.dashboard.components import labelled
 from crosswind.dashboard.i18n import DEFAULT, _, current, languages
+from crosswind.dashboard.place import Place
 from crosswind.dashboard.view import DEFAULT_RANGE, RANGES, SENTIMENTS, View
 from crosswind.models.taxonomy import TOPICS
 
-PAGES = {"/": "Overview", "/alerts": "Alerts", "/models": "Models"}
+PAGES = {
+    "/": "Overview", "/alerts": "Alerts", "/subscriptions": "Subscriptions", "/rules": "Rules",
+    "/backtests": "Backtests", "/models": "Models", "/feeds": "Feeds",
+}  # fmt: skip
+"""Path -> name; each name is in the catalogues."""
 
 
 def frame() -> Any:
     """The layout of the whole application."""
+    nothing = html.Section(waiting(), className="waiting", id="waiting")
     return html.Div(
         [
             dcc.Location(id="url", refresh="callback-nav"),
             dcc.Store(id="pulse"),
-            html.A("Skip to content", href="#page", className="skip"),
+            html.A(_("Skip to content"), href="#page", className="skip", id="skip"),
             html.Header(
                 [
                     html.Div(
@@ -34,7 +40,7 @@ def frame() -> Any:
                 ],
                 className="top",
             ),
-            html.Main([_filters(), _waiting(), html.Div(id="page")], id="main", className="loading"),
+            html.Main([_filters(), nothing, html.Div(id="page")], id="main", className="loading"),
         ]
     )
 
@@ -63,20 +69,18 @@ def _labelled(label: str, control: Any) -> Any:
     )
 
 
-def _waiting() -> Any:
-    return html.Section(
-        [
-            html.H1("Waiting for articles"),
-            html.P("The database is up and empty. The first trend appears here as soon as articles are scored; "
-                   "nothing needs to be reloaded."),
-            html.P(["Start the sample feed with ", html.Code("crosswind up"), ", or send your own with ",
-                    html.Code("crosswind feed"), "."]),
-        ],
-        className="waiting",
-    )  # fmt: skip
+def waiting() -> list[Any]:
+    """What stands where there is nothing yet."""
+    return [
+        html.H1(_("Waiting for articles")),
+        html.P(_("The database is up and empty. The first trend appears here as soon as articles are scored; nothing "
+                 "needs to be reloaded.")),
+        html.P([_("Start the sample feed, or send your own:"), " ", html.Code("crosswind up"), ", ",
+                html.Code("crosswind feed")]),
+    ]  # fmt: skip
 
 
-def navigation(pathname: str | None, view: View) -> list[Any]:
+def navigation(pathname: str | None, view: View, search: str = "") -> list[Any]:
     """Links to the pages, with the filters taken along; the present one is marked."""
     query = view.plain.to_query()
     return [
@@ -84,14 +88,15 @@ def navigation(pathname: str | None, view: View) -> list[Any]:
             dcc.Link(_(name), href=path + query, className="here" if path == pathname else "")
             for path, name in PAGES.items()
         ),
-        *_languages(pathname, view),
+        *_languages(pathname, view, Place.from_query(search)),
     ]
 
 
-def _languages(pathname: str | None, view: View) -> list[Any]:
+def _languages(pathname: str | None, view: View, place: Place) -> list[Any]:
     """The same page in the interface's other languages."""
     path = pathname or "/"
     return [
-        dcc.Link(name, href=path + replace(view, ui="" if tag == DEFAULT else tag).to_query(), className="ui")
+        dcc.Link(html.Span(name, lang=tag), href=path + place.to_query(replace(view, ui="" if tag == DEFAULT else tag)),
+                  className="ui")
         for tag, name in languages().items() if tag != current()
     ]  # fmt: skip

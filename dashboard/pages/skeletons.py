@@ -4,6 +4,7 @@ from typing import Any
 
 from dash import dcc, html
 
+from crosswind.dashboard import backtests_page, rules_page, subscriptions_page
 from crosswind.dashboard.components import labelled, series_href
 from crosswind.dashboard.content import scope_of
 from crosswind.dashboard.figures import escape
@@ -16,6 +17,19 @@ _CARD: Any = {"displayModeBar": False, "displaylogo": False, "responsive": True}
 _TALL: Any = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
 
 
+def _feeds() -> Any:
+    note = _("How each source has been delivering in the last week.")
+    return html.Div([html.H1(_("Feeds")), html.P(note, className="quiet"), html.Div(id="feeds")])
+
+
+_WORK = {
+    "/subscriptions": subscriptions_page.skeleton,
+    "/rules": rules_page.skeleton,
+    "/backtests": backtests_page.skeleton,
+    "/feeds": _feeds,
+}
+
+
 def skeleton(pathname: str | None, view: View) -> Any:
     """The page of a path."""
     if pathname in (None, "", "/"):
@@ -24,6 +38,8 @@ def skeleton(pathname: str | None, view: View) -> Any:
         return _alerts()
     if pathname == "/models":
         return html.Div([html.H1(_("Models")), html.Div(id="models")])
+    if pathname in _WORK:
+        return _WORK[pathname]()
     if pathname == "/series" and (view.topic in TOPICS or (view.entity and not view.topic)):
         return _series(view)
     return html.Section(
@@ -39,6 +55,7 @@ def _overview(view: View) -> Any:
             labelled(html.Section(id="movers", className="movers"), _("Biggest movers")),
             labelled(html.Section(id="entities", className="movers"), _("Names in the news")),
             dcc.Store(id="overview-answer"),
+            dcc.Store(id="overview-known"),  # tags of the charts shown here: only others are sent
             _heading(_("Bad news by topic"), _legend()),
             html.Section([_card(topic, view) for topic in TOPICS], className="cards"),
             html.Div(
@@ -51,6 +68,7 @@ def _overview(view: View) -> Any:
                 ],
                 className="split",
             ),
+            html.Section([_heading(_("Stories")), html.Div(id="stories")], className="panel"),
         ]
     )  # fmt: skip
 
@@ -84,6 +102,7 @@ def _series(view: View) -> Any:
             html.Section([_heading(_("Alerts")), html.Div(id="series-alerts")], className="panel"),
             html.Section([_heading(_("Articles"), _exports()), html.Div(id="pick"), html.Div(id="articles")],
                          className="panel", id="articles-panel"),
+            html.Section([_heading(_("Stories")), html.Div(id="stories")], className="panel"),
         ]
     )  # fmt: skip
 

@@ -3,6 +3,7 @@
 Every worker runs one; the run's advisory locks let one of them evaluate and one publish at a time. The order, which
 at-least-once delivery on `alerts` rests on:
 
+ 0. Where stories are on, the articles of closed minutes get theirs; alerts look at no minute before.
  1. A tick evaluates closed minutes and commits incidents and transitions, together.
  2. Transitions after the published cursor are read.
  3. Each is sent; the broker confirms all of them (acks=all).
@@ -12,10 +13,11 @@ A crash between 3 and 4 sends them again: same key, same value, same `seq`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import timedelta
+from functools import cache
 from typing import Protocol, TypeVar
 
 import faust
@@ -28,9 +30,12 @@ from crosswind.errors import DatabaseError
 from crosswind.settings import Settings
 from crosswind.stream.adapters.metrics import Metrics
 from crosswind.stream.adapters.postgres.alerts import PostgresAlertStore, Unpublished, unpublished
+from crosswind.stream.adapters.story_engine import story_engine
+from crosswind.stream.adapters.tracing import Tracing
 from crosswind.stream.domain.contract import Alert, encode
 from crosswind.stream.service.alerting import AlertEngine
 from crosswind.stream.service.rules_live import LiveRules
+from crosswind.stream.service.stories import StoryEngine
 
 INTERVAL = 0.5
 """Seconds between ticks."""
@@ -56,9 +61,19 @@ class AlertParts(Protocol):
         """The worker's metrics."""
         ...
 
+    @property
+    def tracing(self) -> Tracing | None:
+        """Where spans go; None: nowhere."""
+        ...
+
 
 def add_alert_task(app: faust.App, parts: AlertParts, engine: Engine) -> None:
-    """Runs alerts beside the agents of `app`, on the database `engine`."""
+    """Runs alerts beside the agents of `app`, on the database `engine`.
+
+    Raises:
+        SettingsError: the rule file cannot be used: said before anything starts, not by a crash of the task.
+    """
+    alert_engine(parts.settings, engine)
 
     async def alerts() -> None:
         await run_alerts(parts, engine, app)
@@ -74,16 +89,27 @@ def alert_engine(settings: Settings, engine: Engine) -> AlertEngine:
     return AlertEngine(PostgresAlertStore(engine), settings.run, lateness, settings.idle_seconds, rules)
 
 
+def worker_stories(settings: Settings, engine: Engine) -> StoryEngine | None:
+    """The story engine that the settings describe; None where there is none.
+
+    Raises:
+        DatabaseError: the database cannot be asked.
+    """
+    lateness = timedelta(seconds=settings.lateness_seconds)
+    return story_engine(engine, settings.run, lateness, settings.idle_seconds, settings.stories)
+
+
 async def run_alerts(parts: AlertParts, engine: Engine, app: faust.App) -> None:
     """Evaluates and publishes until cancelled. What is transient is logged and tried again."""
     topic = app.topic(parts.settings.alerts_topic)
     evaluator = alert_engine(parts.settings, engine)
+    stories = cache(lambda: worker_stories(parts.settings, engine))  # an error is not cached: it is asked again
     executor = ThreadPoolExecutor(1, thread_name_prefix="alerts")
     try:
         while True:
             try:
-                await _evaluate(parts, evaluator, executor)
-                await _publish(unpublished(engine, parts.settings.run, BATCH), executor, topic)
+                await _evaluate(parts, lambda: told_and_evaluated(stories(), evaluator), executor)
+                await _publish(unpublished(engine, parts.settings.run, BATCH), executor, topic, parts.tracing)
             except DatabaseError as error:
                 parts.metrics.retries.labels("database").inc()
                 _log.warning("alerts wait for the database", error=str(error)[:300])
@@ -95,18 +121,33 @@ async def run_alerts(parts: AlertParts, engine: Engine, app: faust.App) -> None:
         executor.shutdown(wait=False)  # waiting here would stop the loop that the thread's work may need
 
 
-async def _evaluate(parts: AlertParts, evaluator: AlertEngine, executor: ThreadPoolExecutor) -> None:
-    for alert in await asyncio.get_running_loop().run_in_executor(executor, evaluator.tick):
+def told_and_evaluated(stories: StoryEngine | None, evaluator: AlertEngine) -> list[Alert]:
+    """One tick of both: nothing is evaluated whose articles have no stories yet, or get them from another worker.
+
+    Raises:
+        DatabaseError: safe to call again.
+    """
+    if stories is None:
+        return evaluator.tick()
+    mark = stories.tick()
+    return evaluator.tick(mark) if mark else []
+
+
+async def _evaluate(parts: AlertParts, tick: Callable[[], list[Alert]], executor: ThreadPoolExecutor) -> None:
+    for alert in await asyncio.get_running_loop().run_in_executor(executor, tick):
         parts.metrics.alerts.labels(alert.state).inc()
         _log.info("incident", incident=alert.incident_id, state=alert.state, seq=alert.seq, run=alert.run)
 
 
 async def _publish(
-    waiting: AbstractContextManager[Unpublished | None], executor: ThreadPoolExecutor, topic: TopicT
+    waiting: AbstractContextManager[Unpublished | None],
+    executor: ThreadPoolExecutor,
+    topic: TopicT,
+    tracing: Tracing | None,
 ) -> None:
     async with _in_thread(waiting, executor) as batch:
         if batch and batch.alerts:
-            await _send(topic, batch.alerts)
+            await _send(topic, batch.alerts, tracing)
             await asyncio.get_running_loop().run_in_executor(executor, batch.published, batch.alerts[-1].seq)
 
 
@@ -123,8 +164,19 @@ async def _in_thread(manager: AbstractContextManager[T], executor: ThreadPoolExe
     await loop.run_in_executor(executor, manager.__exit__, None, None, None)
 
 
-async def _send(topic: TopicT, alerts: Sequence[Alert]) -> None:
+async def _send(topic: TopicT, alerts: Sequence[Alert], tracing: Tracing | None) -> None:
     """Sends in order and waits until the broker has confirmed all."""
     async with asyncio.timeout(SEND_SECONDS):
-        sent = [await topic.send(key=alert.incident_id.encode(), value=encode(alert)) for alert in alerts]
+        sent = [
+            await topic.send(
+                key=alert.incident_id.encode(),
+                value=encode(alert),
+                headers=_traced(tracing, alert) if tracing else None,
+            )
+            for alert in alerts
+        ]
         await asyncio.gather(*sent)
+
+
+def _traced(tracing: Tracing, alert: Alert) -> list[tuple[str, bytes]]:
+    return tracing.alert(alert.evidence, incident_id=alert.incident_id, state=alert.state, run=alert.run)

@@ -18,6 +18,10 @@ class Metrics:
         self.stored = Counter("crosswind_articles_stored", "Articles stored, once each", registry=self.registry)
         self.duplicates = Counter("crosswind_duplicates", "Inputs whose article was there", registry=self.registry)
         self.redelivered = Counter("crosswind_redelivered", "Inputs delivered again", registry=self.registry)
+        self.expired = Counter(
+            "crosswind_expired", "Inputs older than what retention keeps; not stored", registry=self.registry
+        )
+        self.swept = Counter("crosswind_swept_rows", "Rows dropped by retention", ["what"], registry=self.registry)
         self.retries = Counter("crosswind_retries", "Waits for a database or broker", ["what"], registry=self.registry)
         self.alerts = Counter("crosswind_alert_transitions", "Incident transitions", ["state"], registry=self.registry)
         self.lag = Gauge(

@@ -118,7 +118,7 @@ def load_checked(folder: Path, like: Manifest | None, device: str, threads: int,
     Raises:
         ModelError: naming what was found and what was expected; nothing stays loaded.
     """
-    scorer = OnnxScorer(folder, "cuda" if device == "cuda" else "cpu", threads, trusted)
+    scorer = OnnxScorer(folder, device, threads, trusted)
     try:
         if like is not None:
             check_fit(scorer.manifest, like)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crosswind.stream.domain.series import Mention
+from crosswind.stream.domain.series import Counting, Mention
 
 TELLING = 5
 """Article ids that an incident carries."""
@@ -15,8 +15,8 @@ class Evidence:
     """The negative articles of a window, summed up.
 
     Attributes:
-        headlines: distinct headlines; copies of one story count once.
-        articles: ids of the most negative articles, one per headline, the most telling first.
+        headlines: distinct ones of what the rule counts: stories, headlines or articles.
+        articles: ids of the most negative articles, one for each that is counted, the most telling first.
         model: the bundle that scored most of them.
     """
 
@@ -31,8 +31,8 @@ NOTHING = Evidence()
 """The evidence of no article."""
 
 
-def gather(mentions: Sequence[Mention]) -> Evidence:
-    """The evidence of some negative articles; their order does not matter.
+def gather(mentions: Sequence[Mention], counting: Counting = Counting.STORIES) -> Evidence:
+    """The evidence of some negative articles; their order does not matter. Sources are those of every copy.
 
     >>> gather([]).headlines
     0
@@ -41,7 +41,7 @@ def gather(mentions: Sequence[Mention]) -> Evidence:
         return NOTHING
     best: dict[str, Mention] = {}
     for mention in sorted(mentions, key=lambda m: (-m.negative_ppm, m.minute, m.article_id)):
-        best.setdefault(mention.title_key, mention)
+        best.setdefault(mention.counted_as(counting), mention)
     models = Counter(mention.model for mention in mentions)
     return Evidence(
         sources=len({mention.source for mention in mentions}),

@@ -32,16 +32,18 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """What became of a batch; the three counts sum to its length.
+    """What became of a batch; the four counts sum to its length.
 
     Attributes:
         new: articles stored and counted.
         duplicates: another input with the same article id; noted by origin, not counted again.
         redelivered: the very input that is already stored.
         changed: earliest minute (aware, UTC) whose buckets moved, None when nothing was new.
+        expired: dated before what the run still keeps; they were counted while it did, or come too late to be.
     """
 
     new: int
     duplicates: int
     redelivered: int
     changed: datetime | None
+    expired: int = 0

@@ -72,7 +72,7 @@ class Hour:
 
     def _with_evidence(self, signal: Signal, series: Series, at: datetime) -> Signal:
         history = self.panel.histories[self.panel.series.index(series)]
-        evidence = gather(history.mentioned(at, signal.window))
+        evidence = gather(history.mentioned(at, signal.window), self.rule.count)
         least = self.rule.least
         enough = evidence.headlines >= least.headlines and evidence.sources >= least.sources
         return _with_level(signal, Level.RAISED if enough else Level.ELEVATED, evidence)
@@ -104,7 +104,9 @@ def judge(rule: Rule, panel: Panel, view: View, first: datetime, wanted: set[Ser
     if not places or view.normal.hours < rule.least.hours:
         rows = rows[:0]
     named = {panel.series[int(row)]: place for place, row in enumerate(rows)}
-    fresh = panel.fresh(view, rows, first) if len(rows) else view.only(rows, view.negative[rows], view.articles[rows])
+    fresh = view.only(rows, view.negative[rows], view.articles[rows])
+    if len(rows):
+        fresh = panel.fresh(view, rows, first, rule.count)
     raw = view.only(rows, view.negative[rows], view.articles[rows])
     found = rule.detector.scores(fresh) if len(rows) else Scores(scores.score[rows], scores.width[rows])
     above = heights[rows][:, None]

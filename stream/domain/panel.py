@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from crosswind.errors import DataError
 from crosswind.stream.domain.detect.season import GAP, REACH, WEEK, Counts, learn
 from crosswind.stream.domain.detect.view import View
-from crosswind.stream.domain.series import MINUTE, History, Mention, Series, running
+from crosswind.stream.domain.series import MINUTE, Counting, History, Mention, Series, running
 
 WEEKS = 5
 """Weeks of hours that teach what is normal."""
 LOOKBACK = timedelta(hours=WEEKS * WEEK + GAP + REACH)
 """History that a judged minute wants to see; less will do."""
 COPIES = timedelta(hours=12)
-"""A headline that was printed this long before is a copy."""
+"""A story or headline that was printed this long before makes a copy."""
 MENTIONS = COPIES + timedelta(hours=REACH)
 """How far back negative articles are needed one by one."""
 HOUR = timedelta(hours=1)
@@ -73,10 +73,11 @@ class Panel:
         offset = (first - hour) // MINUTE
         return View(self.negative[:, at], self.articles[:, at], self.run[at], normal, negative, minutes, offset)
 
-    def fresh(self, view: View, rows: NDArray[np.intp], first: datetime) -> View:
-        """The view of some rows with every headline counted once; later copies are neither negatives nor articles."""
+    def fresh(self, view: View, rows: NDArray[np.intp], first: datetime, counting: Counting) -> View:
+        """The view of some rows with every story (or what is counted) once; later copies are neither negatives nor
+        articles."""
         at = self._indexes(first, view.minutes)
-        copies = np.stack([self._copies(int(row))[at] for row in rows])
+        copies = np.stack([self._copies(int(row), counting)[at] for row in rows])
         return view.only(rows, view.negative[rows] - copies, view.articles[rows] - copies)
 
     def _indexes(self, first: datetime, minutes: int) -> NDArray[np.intp]:
@@ -84,24 +85,25 @@ class Panel:
         begin = (first - self.start) // MINUTE - REACH * 60
         return np.clip(np.arange(begin, begin + REACH * 60 + minutes + 1), 0, self.run.shape[0] - 1)
 
-    def _copies(self, row: int) -> Counts:
-        """Running counts of negative articles whose headline the series had within `COPIES` before."""
+    def _copies(self, row: int, counting: Counting) -> Counts:
+        """Running counts of negative articles whose story the series had within `COPIES` before."""
         history = self.histories[row]
         found = np.zeros(len(history.run) - 1, np.int64)
-        for mention in copies(history.mentions):
+        for mention in copies(history.mentions, counting):
             found[history.index(mention.minute)] += 1
         return running(found)
 
 
-def copies(mentions: Sequence[Mention]) -> list[Mention]:
-    """Those, of negative articles ascending by minute, whose headline came within `COPIES` before."""
+def copies(mentions: Sequence[Mention], counting: Counting = Counting.STORIES) -> list[Mention]:
+    """Those, of negative articles ascending by minute, whose story or headline came within `COPIES` before."""
     seen: dict[str, datetime] = {}
     found = []
     for mention in mentions:
-        last = seen.get(mention.title_key)
+        key = mention.counted_as(counting)
+        last = seen.get(key)
         if last is not None and mention.minute - last <= COPIES:
             found.append(mention)
-        seen[mention.title_key] = mention.minute
+        seen[key] = mention.minute
     return found
 
 

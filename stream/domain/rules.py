@@ -8,7 +8,7 @@ from crosswind.stream.domain.bucket import ALL
 from crosswind.stream.domain.detect.budget import Table
 from crosswind.stream.domain.detect.detector import Detector
 from crosswind.stream.domain.incident import Policy
-from crosswind.stream.domain.series import Series
+from crosswind.stream.domain.series import Counting, Series
 
 
 class Kind(StrEnum):
@@ -74,7 +74,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Least:
-    """Evidence below which nothing alarms: distinct headlines, sources, and whole hours of history."""
+    """Evidence below which nothing alarms: distinct headlines (of what is counted), sources, hours of history."""
 
     headlines: int = 5
     sources: int = 3
@@ -87,6 +87,7 @@ class Rule:
 
     Attributes:
         clear: share of the threshold below which a signal is calm; between the two it is elevated (hysteresis).
+        count: what counts once, however often it is told.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Rule:
     least: Least = field(default_factory=Least)
     policy: Policy = field(default_factory=Policy)
     clear: float = 0.6
+    count: Counting = Counting.STORIES
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import msgspec
 
 from crosswind.errors import Reason
 from crosswind.stream.domain.contract import VERSION, Alert, RawNews, ScoredNews
+from crosswind.stream.domain.evolution import OPEN
 
 _TITLES: dict[str, tuple[type[msgspec.Struct], str]] = {
     "news.raw.v1": (RawNews, "One article as a feed delivers it. Unknown fields are ignored."),
@@ -51,7 +52,7 @@ def _dead() -> dict[str, Any]:
         "description": "Headers of a dead letter, UTF-8. The value is the original message, byte for byte.",
         "type": "object",
         "properties": {
-            "crosswind.reason": {"enum": [reason.value for reason in Reason]},
+            "crosswind.reason": {"enum": [reason.value for reason in Reason], OPEN: True},
             connect + "stage": text,
             connect + "exception.class.name": text,
             connect + "exception.message": text,

@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -37,9 +38,21 @@ class Series:
         )
 
 
+class Counting(StrEnum):
+    """What a rule counts once: a story (a headline where the article has none), a headline, or nothing."""
+
+    STORIES = "stories"
+    HEADLINES = "headlines"
+    ARTICLES = "articles"
+
+
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """What detection needs to know of one negative article."""
+    """What detection needs to know of one negative article.
+
+    Attributes:
+        story: the story it was given first, which no later merge changes; empty where it has none.
+    """
 
     minute: datetime
     article_id: str
@@ -50,6 +63,13 @@ class Mention:
     negative_ppm: int
     model: str
     entities: tuple[str, ...] = ()
+    story: str = ""
+
+    def counted_as(self, counting: Counting) -> str:
+        """Mentions of one series that answer alike count once."""
+        if counting is Counting.ARTICLES:
+            return self.article_id
+        return (self.story or self.title_key) if counting is Counting.STORIES else self.title_key
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,6 +24,7 @@ from crosswind.settings import Settings
 from crosswind.stream.adapters.kafka.dead_letters import headers
 from crosswind.stream.adapters.kafka.security import client_options
 from crosswind.stream.adapters.kafka.topics import MAX_MESSAGE
+from crosswind.stream.adapters.tracing import open_tracing
 from crosswind.stream.feed import sample
 from crosswind.stream.feed.readers import count_rows, read
 from crosswind.stream.feed.rows import AnyRow, BadRow, Row
@@ -239,6 +240,7 @@ class _Sender:
         self._changed = threading.Condition()
         self._pending_rows = self._pending_bytes = self._reported = 0
         self._failed, self._first_error = 0, ""
+        self._tracing = open_tracing()
         self.sent = self.bad = self.bytes = 0
 
     def send(self, row: AnyRow) -> None:
@@ -266,7 +268,7 @@ class _Sender:
             message = f"the row has {len(row.value):,} bytes; a message holds {MAX_MESSAGE - OVERHEAD:,}"
             return self._letter(row, ContractError(Reason.TOO_LARGE, message), None)
         if isinstance(row, Row):
-            return raw, key, row.value, []
+            return raw, key, row.value, self._tracing.begin("feed", topic=raw) if self._tracing else []
         if row.is_message:
             return raw, None, row.value, []
         return self._letter(row, row.error, row.value)
@@ -331,3 +333,5 @@ class _Sender:
 
     def close(self) -> None:
         self._producer.close(1.0)
+        if self._tracing:
+            self._tracing.close()

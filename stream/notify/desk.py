@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from crosswind.settings import Settings
 from crosswind.stream.adapters.postgres.subscriptions import ALL, Delivery, Subscription, Subscriptions, quiet_to
 from crosswind.stream.notify.adapters.render import check_template
-from crosswind.stream.notify.adapters.senders import Senders, prepare, sample
+from crosswind.stream.notify.adapters.senders import Senders, prepare, sample, unsubscribe_address
 from crosswind.stream.notify.adapters.vault import Vault, open_vault, rotated
 from crosswind.stream.notify.domain.subscription import Channel, Draft, Standing, check
 from crosswind.stream.notify.service.dispatcher import Reply
@@ -57,8 +57,8 @@ class Desk:
         self.store.change(subscription_id, draft, owner)
 
     def unsubscribe_address(self, subscription_id: str) -> str:
-        """Where its subscriber ends it without a token."""
-        return f"{self._settings.public_url.rstrip('/')}/api/v1/unsubscribe/{self._vault.token(subscription_id)}"
+        """Where its subscriber ends it without a token; only the path where no public address is set."""
+        return unsubscribe_address(self._settings.public_url, self._vault.token(subscription_id))
 
     def subscription_of(self, token: str) -> str | None:
         """The subscription that an unsubscribe token ends."""

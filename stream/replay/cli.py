@@ -84,6 +84,7 @@ def replay(
         plan = Plan(
             record.run, loaded, records.folder_of(settings.data_dir, record.run), Pace(pace, wait=stop.wait), when,
             batch=batch, total=bar.total, progress=bar.advance, stop=stop.is_set, workers=workers or cores(),
+            stories=settings.stories,
         )  # fmt: skip
         outcome = job.through(plan) if through_kafka else replay_in_process(job.open, plan)
     _end(settings.data_dir, record, outcome, plan.folder, as_json)

@@ -19,9 +19,10 @@ SCHEMA = pa.schema([
     ("entities", pa.list_(pa.string())), ("title_key", pa.string()), ("topic", pa.string()),
     ("sentiment", pa.string()), ("negative_ppm", pa.int32()), ("neutral_ppm", pa.int32()),
     ("positive_ppm", pa.int32()), ("topic_ppm", pa.int32()), ("unsure", pa.bool_()), ("model", pa.string()),
-    ("given_id", pa.string()),
+    ("given_id", pa.string()), ("meaning", pa.binary()),
 ])  # fmt: skip
-"""One row per scored article; times in microseconds, UTC. `given_id` is the source's own id, where it is known."""
+"""One row per scored article; times in microseconds, UTC. `given_id` is the source's own id, where it is known,
+`meaning` what the model says the article means (`stories.meaning`), where it does."""
 
 NEEDED = ("published_at", "topic", "sentiment")
 """Columns without which a row is no scored article; the others have stand-ins (see `normalise`)."""
@@ -107,6 +108,9 @@ def _complete(columns: dict[str, Any], rows: int) -> pa.Table:
     rest = pc.subtract(pc.subtract(PPM, columns["negative_ppm"]), columns["positive_ppm"])
     columns["neutral_ppm"] = columns.get("neutral_ppm", rest)
     columns["topic_ppm"] = columns.get("topic_ppm", pa.array([PPM] * rows, pa.int32()))
+    meaning = columns.get("meaning")
+    packed = meaning is not None and (pa.types.is_binary(meaning.type) or pa.types.is_large_binary(meaning.type))
+    columns["meaning"] = meaning if packed else pa.nulls(rows, pa.binary())
     columns["given_id"] = columns.get("given_id", columns.get("id", pa.nulls(rows, pa.string())))
     if "title_key" not in columns:
         columns["title_key"] = pa.array([title_key(title) for title in columns["title"].to_pylist()], pa.string())
@@ -159,7 +163,8 @@ def table_of(rows: Sequence[ScoredArticle]) -> pa.Table:
     flat = [
         {**{name: getattr(row.article, name) for name in SCHEMA.names if hasattr(row.article, name)},
          **{name: getattr(row.score, name) for name in SCHEMA.names if hasattr(row.score, name)},
-         "entities": list(row.article.entities), "sentiment": row.score.sentiment.value}
+         "entities": list(row.article.entities), "sentiment": row.score.sentiment.value,
+         "meaning": row.score.meaning or None}
         for row in rows
     ]  # fmt: skip
     return pa.Table.from_pylist(flat, schema=SCHEMA)
@@ -177,5 +182,6 @@ def articles_of(table: pa.Table, topic: str, first: int = 0) -> Iterator[ScoredA
             Score(
                 row["topic"], Sentiment(row["sentiment"]), row["negative_ppm"], row["neutral_ppm"],
                 row["positive_ppm"], row["topic_ppm"], row["unsure"], row["model"],
+                row["meaning"] or b"",
             ),
         )  # fmt: skip

@@ -27,6 +27,7 @@ class Plan:
     Attributes:
         total: told the number of articles before the first is played.
         progress: told how many more are done.
+        stories: articles that have a meaning get their story, and rules count stories.
         workers: processes; more than one at full speed only, and a killed replay then begins anew.
     """
 
@@ -43,6 +44,7 @@ class Plan:
     on_alert: Callable[[Alert], None] = lambda alert: None
     save_seconds: float = 2.0
     workers: int = 1
+    stories: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def replay_in_process(open_source: Callable[[], Source], plan: Plan) -> Outcome:
     if not stage.whole or not marker.exists():
         (plan.folder / "checkpoint.json").unlink(missing_ok=True)
         source = open_source()
-        stage.fill(source.tables, plan.clock, plan.lateness)
+        stage.fill(source.tables, plan.clock, plan.lateness, plan.stories)
         marker.write_text(str(source.bad))
     bad = int(marker.read_text() or 0)
     fresh = not (plan.folder / "checkpoint.json").exists()

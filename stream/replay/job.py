@@ -64,11 +64,12 @@ class Job:
         if not stage.whole:
             plan.folder.mkdir(parents=True, exist_ok=True)
             source = self._open(Judge(Unscored, model_judge(settings.model).detect, asked["model"] is not None))
-            stage.fill(_noting(source, marker), plan.clock, plan.lateness)
+            stage.fill(_noting(source, marker), plan.clock, plan.lateness, stories=False)  # the run gives its own
         url = database_address(settings)
         engine = connect(url)
         migrate(engine)
         model = {"model": str(asked["model"])} if asked["model"] else {"model": settings.model}
+        model["stories"] = str(settings.stories)
         way = Way(kafka_address(settings), url, engine, not marker.exists(), int(asked["partitions"]),
                   bool(asked["notify"]), model)  # fmt: skip
         try:

@@ -135,11 +135,12 @@ class Ledger:
     def _remember(self, table: pa.Table, minutes: Ints) -> None:
         names = ("article_id", "source", "title_key", "topic", "lang", "negative_ppm", "model", "entities")
         columns = [table[name].to_pylist() for name in names]
+        columns.append(table["story"].to_pylist() if "story" in table.column_names else [""] * len(table))
         share = self._shared.setdefault
-        for minute, ident, source, key, topic, lang, ppm, model, entities in zip(minutes, *columns, strict=True):
+        for minute, ident, source, key, topic, lang, ppm, model, entities, story in zip(minutes, *columns, strict=True):
             at = EPOCH + int(minute) * MINUTE
             mention = Mention(at, ident, share(source, source), key, share(topic, topic), share(lang, lang), ppm,
-                              share(model, model), tuple(entities))  # fmt: skip
+                              share(model, model), tuple(entities), story)  # fmt: skip
             series = [Series(mention.topic), Series(mention.topic, mention.lang), Series(ALL)]
             for one in (*series, *(Series(ALL, ALL, name) for name in set(entities) - {ALL})):
                 self._mentions[self._numbers[one]].append(mention)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
@@ -23,8 +24,10 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from crosswind.errors import BrokerError, ContractError, DatabaseError, DataError
+from crosswind.stream.adapters.postgres.stories import available
 from crosswind.stream.domain.article import PPM, Origin, Score, Sentiment
 from crosswind.stream.domain.contract import decode_raw, decode_scored
+from crosswind.stream.domain.stories.meaning import pack
 from crosswind.stream.domain.validate import Limits
 from crosswind.stream.feed import sample
 from crosswind.stream.feed.readers import read
@@ -40,7 +43,8 @@ SCORED_AT_ONCE = 256
 SILENCE_MS = 3000
 """A topic has ended when nothing came for so long; the embedded broker's own ends are not to be trusted."""
 
-_TEXT = {name: pa.string() for name in ("id", *SCHEMA.names) if name not in ("unsure",) and not name.endswith("_ppm")}
+_NO_TEXT = ("unsure", "meaning", *(name for name in SCHEMA.names if name.endswith("_ppm")))
+_TEXT = {name: pa.string() for name in ("id", *SCHEMA.names) if name not in _NO_TEXT}
 _NUMBERS = {name: pa.int64() for name in SCHEMA.names if name.endswith("_ppm")}
 
 
@@ -217,13 +221,15 @@ def rescored(table: pa.Table, scorer: Scorer) -> pa.Table:
     for name in ("topic", "negative_ppm", "neutral_ppm", "positive_ppm", "topic_ppm", "unsure", "model"):
         column = pa.array([getattr(score, name) for score in scores], SCHEMA.field(name).type)
         table = table.set_column(table.column_names.index(name), name, column)
+    meanings = pa.array([score.meaning or None for score in scores], pa.binary())
+    table = table.set_column(table.column_names.index("meaning"), "meaning", meanings)
     moods = pa.array([score.sentiment.value for score in scores], pa.string())
     return table.set_column(table.column_names.index("sentiment"), "sentiment", moods)
 
 
 _STORED = """
     SELECT a.article_id, a.source, a.title, a.body, a.url, a.lang, a.published_at, a.first_seen_at, a.entities,
-           a.title_key, {scores}
+           a.title_key, {scores}, {meaning}
     FROM article a {join} WHERE a.run = :run
           AND a.published_at >= coalesce(CAST(:since AS timestamptz), '-infinity')
           AND a.published_at < coalesce(CAST(:until AS timestamptz), 'infinity')
@@ -246,18 +252,28 @@ def open_store(engine: Engine, run: str, wanted: Filter, judge_with: Judge, scor
 def _stored(engine: Engine, run: str, wanted: Filter, judge_with: Judge, scores_of: str | None) -> Iterator[pa.Table]:
     scores = ", ".join(f"coalesce(s.{n}, a.{n}) AS {n}" if scores_of else f"a.{n}" for n in _SCORES)
     join = "LEFT JOIN score_version s ON s.run = a.run AND s.article_id = a.article_id AND s.model = :model"
-    query = text(_STORED.format(scores=scores, join=join if scores_of else ""))
+    join = join if scores_of else ""
+    # What was meant is the live bundle's; another bundle's scores say nothing of it.
+    kept = available(engine) and not scores_of
+    meaning = "CAST(v.meaning AS real[]) AS meaning" if kept else "NULL AS meaning"
+    join = "LEFT JOIN article_meaning v ON v.run = a.run AND v.article_id = a.article_id" if kept else join
     values = {"run": run, "since": wanted.since, "until": wanted.until, "model": scores_of}
     if not scores_of:
         del values["model"]
+    query = text(_STORED.format(scores=scores, join=join, meaning=meaning))
     try:
         with engine.connect().execution_options(stream_results=True, yield_per=ROWS // 8) as connection:
             for rows in connection.execute(query, values).mappings().partitions():
-                table = pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA)
+                table = pa.Table.from_pylist([_row(row) for row in rows], schema=SCHEMA)
                 yield from _given(table, wanted, judge_with)
     except SQLAlchemyError as error:
         cause = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise DatabaseError(f"reading the articles of run {run} failed: {cause}") from None
+
+
+def _row(found: Mapping[Any, Any]) -> dict[str, Any]:
+    meaning = found["meaning"]
+    return {**found, "meaning": None if meaning is None else pack(np.asarray(meaning, np.float32))}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from crosswind.errors import DataError
 from crosswind.stream.replay.columns import SCHEMA, TIME
+from crosswind.stream.replay.told import told
 
 BUFFERED = 131_072
 """Rows in memory at most before they are written."""
@@ -49,7 +50,7 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._index: dict[str, Any] = {"days": {}, "first": None, "last": None, "bad": 0}
+        self._index: dict[str, Any] = {"days": {}, "first": None, "last": None, "bad": 0, "meanings": False}
         self._out: dict[int, NDArray[np.void]] = {}
         if self.whole:
             self._load()
@@ -59,8 +60,11 @@ class Stage:
         """Whether a source was taken in to its end."""
         return (self._folder / "index.json").exists()
 
-    def fill(self, tables: Iterable[pa.Table], clock: Clock, lateness: timedelta) -> int:
+    def fill(self, tables: Iterable[pa.Table], clock: Clock, lateness: timedelta, stories: bool = True) -> int:
         """Takes the whole source in; returns how many articles it has.
+
+        Args:
+            stories: articles that have a meaning get their story, too.
 
         Raises:
             DataError: the disk does not take it.
@@ -73,6 +77,8 @@ class Stage:
                 writer.add(table, clock, lateness // timedelta(microseconds=1))
             self._index = writer.finish()
             self._load_copies()
+            if stories and self._index["meanings"]:
+                self._tell()
             temporary = self._folder / "index.new"
             temporary.write_text(json.dumps(self._index), "utf-8")
             temporary.replace(self._folder / "index.json")
@@ -134,7 +140,15 @@ class Stage:
         if day in self._out:
             keys = _keys(table)
             table = table.filter(pa.array(_kept(keys, self._out[day])))
-        return table.sort_by([("event_at", "ascending"), ("article_id", "ascending")])
+        table = table.sort_by([("event_at", "ascending"), ("article_id", "ascending")])
+        path = self._folder / f"story.{day}.npy"
+        return table.append_column("story", pa.array(np.load(path).tolist(), pa.string())) if path.exists() else table
+
+    def _tell(self) -> None:
+        """Writes the story of each article, day by day, in the order in which a day is read."""
+        days = sorted(int(day) for day in self._index["days"])
+        for day, names in zip(days, told(self._day(day) for day in days), strict=True):
+            np.save(self._folder / f"story.{day}.npy", np.array(names.to_pylist(), np.str_))
 
     def _load(self) -> None:
         self._index = json.loads((self._folder / "index.json").read_text("utf-8"))
@@ -154,12 +168,14 @@ class _Writer:
         self._waiting: dict[int, list[pa.Table]] = defaultdict(list)
         self._buffered = self._part = 0
         self._days: dict[int, int] = defaultdict(int)
+        self._meanings = False
         self._first: int | None = None
         self._last: int | None = None
 
     def add(self, table: pa.Table, clock: Clock, lateness: int) -> None:
         if not len(table):
             return
+        self._meanings |= table["meaning"].null_count < len(table)
         at = table["published_at"].cast(pa.int64()).to_numpy()
         if clock is Clock.KNOWN:
             at = np.maximum(at, table["first_seen_at"].cast(pa.int64()).to_numpy() - lateness)
@@ -189,7 +205,7 @@ class _Writer:
                 self._find_copies(np.fromfile(path, _KEY))
                 path.unlink()
         return {"days": {str(day): count for day, count in self._days.items()}, "first": self._first,
-                "last": self._last}  # fmt: skip
+                "last": self._last, "meanings": self._meanings}  # fmt: skip
 
     def _flush(self) -> None:
         self._part += 1

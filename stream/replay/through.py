@@ -5,8 +5,8 @@ The order, which a log without gaps rests on:
  1. A step of the staged feed is produced into the run's own topics, which have no time retention.
  2. A worker of the run scores it (unscored articles) and stores it, exactly as live. It closes no bucket: with such a
     lateness nothing ever is.
- 3. When every article of the step is stored, this process evaluates what has closed, with the live engine on the
-    run's rows. Which step an article comes with does not depend on partitions, batches or speed.
+ 3. When every article of the step is stored, this process gives stories and evaluates what has closed, with the live
+    engines on the run's rows. Which step an article comes with does not depend on partitions, batches or speed.
  4. The engine commits how far it is. A killed replay goes on from there; what is produced again has no effect.
 """
 
@@ -34,6 +34,7 @@ from crosswind.stream.adapters.kafka.topics import MAX_MESSAGE, ensure_topics
 from crosswind.stream.adapters.postgres.alerts import PostgresAlertUnit, transitions_after
 from crosswind.stream.domain.contract import RawNews, encode, encode_scored
 from crosswind.stream.domain.watermark import Watermark
+from crosswind.stream.replay.closed import Teller
 from crosswind.stream.replay.columns import articles_of
 from crosswind.stream.replay.engine import Replayer
 from crosswind.stream.replay.inprocess import Outcome, Plan
@@ -46,8 +47,9 @@ NEVER = 10**9
 """Lateness, in seconds, with which the run's worker closes nothing."""
 STORE_SECONDS = 300.0
 RESTARTS = 5
-TABLES = ("transition", "incident", "engine", "watermark", "duplicate", "bucket", "score_version", "article", "silence",
-          "verdict", "deployment", "deployment_event", "replay_run")  # fmt: skip
+TABLES = ("transition", "incident", "engine", "watermark", "duplicate", "bucket", "bucket_hour", "score_version",
+          "article_meaning", "story_member", "story", "article", "silence", "verdict", "deployment",
+          "deployment_event", "replay_run")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +185,7 @@ class _Driver:
         self._stage, self._plan, self._way, self._settings, self._worker = stage, plan, way, settings, worker
         self._store = ClosedStore(way.engine)
         self._engine = AlertEngine(self._store, plan.run, plan.lateness, 0.0, lambda: plan.rules)
+        self._teller = Teller(way.engine, plan.run, plan.lateness, plan.stories)
         self._mark = Watermark()
         self._sent = 0
 
@@ -249,6 +252,7 @@ class _Driver:
 
     def _evaluate(self) -> None:
         self._store.mark = self._mark.event_time
+        self._teller.tell(self._mark.event_time)
         while True:
             before = self._evaluated()
             for alert in self._engine.tick():

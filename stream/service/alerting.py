@@ -124,8 +124,11 @@ class AlertEngine:
     rules: Callable[[], RuleSet] = load_rules
     chunk: int = 720
 
-    def tick(self) -> list[Alert]:
+    def tick(self, upto: datetime | None = None) -> list[Alert]:
         """The new transitions, already committed; empty when nothing closed or another engine holds the run.
+
+        Args:
+            upto: the watermark counts as this at most: articles beyond have no stories yet. None: they need none.
 
         Raises:
             DatabaseError: nothing was changed; safe to tick again.
@@ -134,6 +137,7 @@ class AlertEngine:
             mark = unit.watermark(self.idle_seconds) if unit else None
             if unit is None or mark is None:
                 return []
+            mark = min(mark, upto or mark)
             return self._evaluate(unit, minute_of(mark - self.lateness) - MINUTE)
 
     def _evaluate(self, unit: AlertUnit, closed: datetime) -> list[Alert]:

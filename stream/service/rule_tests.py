@@ -33,6 +33,7 @@ class Input(Strict, frozen=True):
             (the number after x is how many values there are in all).
         sources: how many outlets wrote the negative ones, in turn.
         copies: every negative article has the same headline.
+        retold: every negative article tells the same story, each in a headline of its own.
     """
 
     articles: str
@@ -42,6 +43,7 @@ class Input(Strict, frozen=True):
     entities: tuple[str, ...] = ()
     sources: Annotated[int, Meta(ge=1)] = 10
     copies: bool = False
+    retold: bool = False
 
 
 class Wanted(Strict, frozen=True):
@@ -208,6 +210,6 @@ def _mentions(given: Input, number: int, negative: Counts, start: datetime) -> I
             title = "the-story" if given.copies else f"title-{number}-{count}"
             yield Mention(
                 start + timedelta(minutes=int(minute)), f"{number}-{count}", f"source-{count % given.sources}", title,
-                given.topic, given.lang, 900_000, "test", given.entities,
+                given.topic, given.lang, 900_000, "test", given.entities, f"story-{number}" if given.retold else "",
             )  # fmt: skip
             count += 1

@@ -21,6 +21,7 @@ from crosswind.stream.domain.detect.farrington import Farrington
 from crosswind.stream.domain.detect.scan import Scan
 from crosswind.stream.domain.incident import Policy
 from crosswind.stream.domain.rules import Budget, Kind, Least, Match, NoData, Per, Rule, RuleSet
+from crosswind.stream.domain.series import Counting
 
 FOLDER = Path(__file__).resolve().parents[1] / "rules"
 DEFAULT, CALIBRATION, SCHEMA = FOLDER / "default.yaml", FOLDER / "calibration.json", FOLDER / "rules.v1.schema.json"
@@ -67,7 +68,7 @@ class FalseAlarms(Strict, frozen=True):
 
 
 class Evidence(Strict, frozen=True):
-    """Less than this never alarms: distinct negative headlines, sources, hours of history."""
+    """Less than this never alarms: distinct negative headlines (of what `count` says), sources, hours of history."""
 
     headlines: Annotated[int, Meta(ge=1)] = 5
     sources: Annotated[int, Meta(ge=1)] = 3
@@ -96,6 +97,9 @@ class RuleText(Strict, frozen=True, rename={"hold": "for"}):
     description: str = ""
     detector: DetectorName = "scan"
     watch: Watched = Watched()
+    count: Annotated[
+        Literal["stories", "headlines", "articles"], Meta(description="what counts once, however often it is told")
+    ] = "stories"
     false_alarms: FalseAlarms = FalseAlarms()
     evidence: Evidence = Evidence()
     hold: Duration = "2m"
@@ -218,14 +222,14 @@ def _rule(text: RuleText, tables: Mapping[str, Table]) -> Rule:
     return Rule(
         text.name, _version(text, detector, table), detector, table, match,
         Budget(text.false_alarms.at_most, Per(text.false_alarms.per)),
-        Least(evidence.headlines, evidence.sources, evidence.hours), policy, text.clear,
+        Least(evidence.headlines, evidence.sources, evidence.hours), policy, text.clear, Counting(text.count),
     )  # fmt: skip
 
 
 def _version(text: RuleText, detector: Detector, table: Table) -> str:
     """Changes with whatever may change an answer; not with the description."""
     said = msgspec.structs.replace(text, description="")
-    return _digest([said, detector.name, detector.version, table])
+    return _digest([said, text.count, detector.name, detector.version, table])
 
 
 def _digest(value: object) -> str:

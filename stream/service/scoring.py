@@ -20,12 +20,14 @@ class Message:
 
     Attributes:
         timestamp: when the broker received it, aware.
+        headers: name and value; empty for most.
     """
 
     origin: Origin
     timestamp: datetime
     key: bytes | None
     value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
 
 
 def moment(milliseconds: int | None) -> datetime:

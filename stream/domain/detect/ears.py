@@ -22,7 +22,7 @@ class Ears:
     """
 
     kind: int = 2
-    version: str = "1"
+    version: str = "2"
     widths: tuple[int, ...] = (60,)
 
     @property
@@ -40,7 +40,7 @@ class Ears:
 
     def _z(self, view: View, gap: int, back: int) -> Floats:
         """Spreads of the hour that ended `back` hours ago above the seven that ended `gap` hours before it."""
-        before = [view.window(60, 60 * (back + gap + 1 + n)).negative for n in range(REFERENCE - back)]
+        before = [view.negatives(60, 60 * (back + gap + 1 + n)) for n in range(REFERENCE - back)]
         reference = np.stack(before)
         spread = np.maximum(reference.std(axis=0, ddof=1), LEAST_SPREAD)
-        return np.asarray((view.window(60, 60 * back).negative - reference.mean(axis=0)) / spread)
+        return np.asarray((view.negatives(60, 60 * back) - reference.mean(axis=0)) / spread)

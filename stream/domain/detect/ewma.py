@@ -17,7 +17,7 @@ class Ewma:
     """
 
     name: str = "ewma"
-    version: str = "1"
+    version: str = "2"
     widths: tuple[int, ...] = (60,)
     weight: float = 0.4
     hours: int = 8

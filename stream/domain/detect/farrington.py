@@ -22,34 +22,43 @@ class Farrington:
     """
 
     name: str = "farrington"
-    version: str = "1"
+    version: str = "2"
     widths: tuple[int, ...] = (60,)
     half: int = 2
 
     def scores(self, view: View) -> Scores:
         """See `Detector.scores`."""
-        mean, spread = self._reference(view)
-        count = view.window(60).negative
+        counts = self._same_hours(view)
+        if counts.shape[1] == 0:
+            return Scores(np.zeros((len(counts), view.minutes)), np.full((len(counts), view.minutes), 60, np.int64))
+        mean, spread = _reference(counts)
+        count = view.negatives(60)
         transformed = count ** (2 / 3) - mean ** (2 / 3)
         z: Floats = np.maximum(transformed / ((2 / 3) * mean ** (-1 / 3) * spread), 0.0)
         return Scores(np.round(z, 6), np.full(z.shape, 60, np.int64))
 
-    def _reference(self, view: View) -> tuple[Floats, Floats]:
-        """Mean and spread of the prediction, [series, 1] each."""
-        weeks = view.reference.shape[1] // WEEK
-        same = np.arange(weeks)[:, None] * WEEK + (GAP + np.arange(-self.half, self.half + 1)) % WEEK
-        counts = view.reference[:, same.ravel() % view.reference.shape[1]].astype(np.float64)
-        mean = (counts.sum(axis=1, keepdims=True) + 0.5) / counts.shape[1]
-        weight = np.ones_like(counts)
-        for _ in range(2):
-            dispersion = _dispersion(counts, mean, weight)
-            residual = 1.5 * (counts ** (2 / 3) - mean ** (2 / 3)) / (mean ** (1 / 6) * np.sqrt(dispersion))
-            weight = np.where(residual > 2.58, 1.0 / np.maximum(residual, 1.0) ** 2, 1.0)
-            mean = ((weight * counts).sum(axis=1, keepdims=True) + 0.5) / weight.sum(axis=1, keepdims=True)
+    def _same_hours(self, view: View) -> Floats:
+        """Counts of the hours that are compared, [series, references]; none in a feed's first week."""
+        length = view.reference.shape[1]
+        same = np.arange(length // WEEK)[:, None] * WEEK + (GAP + np.arange(-self.half, self.half + 1)) % WEEK
+        places = same.ravel() % length
+        # Before the feed began nothing was heard; those hours are no zeros.
+        return view.reference[:, places[places >= length - view.normal.hours]].astype(np.float64)
+
+
+def _reference(counts: Floats) -> tuple[Floats, Floats]:
+    """Mean and spread of the prediction, [series, 1] each."""
+    mean = (counts.sum(axis=1, keepdims=True) + 0.5) / counts.shape[1]
+    weight = np.ones_like(counts)
+    for _ in range(2):
         dispersion = _dispersion(counts, mean, weight)
-        return mean, np.sqrt(dispersion * mean * (1.0 + 1.0 / counts.shape[1]))
+        residual = 1.5 * (counts ** (2 / 3) - mean ** (2 / 3)) / (mean ** (1 / 6) * np.sqrt(dispersion))
+        weight = np.where(residual > 2.58, 1.0 / np.maximum(residual, 1.0) ** 2, 1.0)
+        mean = ((weight * counts).sum(axis=1, keepdims=True) + 0.5) / weight.sum(axis=1, keepdims=True)
+    dispersion = _dispersion(counts, mean, weight)
+    return mean, np.sqrt(dispersion * mean * (1.0 + 1.0 / counts.shape[1]))
 
 
 def _dispersion(counts: Floats, mean: Floats, weight: Floats) -> Floats:
     chi = (weight * (counts - mean) ** 2 / mean).sum(axis=1, keepdims=True)
-    return np.asarray(np.maximum(chi / (counts.shape[1] - 1), 1.0), np.float64)
+    return np.asarray(np.maximum(chi / max(counts.shape[1] - 1, 1), 1.0), np.float64)

@@ -26,7 +26,7 @@ class Scan:
     """
 
     name: str = "scan"
-    version: str = "1"
+    version: str = "2"
     widths: tuple[int, ...] = (10, 20, 40, 60, 120, 240, 480)
     share_weight: float = 1.0
     share_floor: float = 1.0

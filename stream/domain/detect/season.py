@@ -25,8 +25,14 @@ CAP_ROUNDS = 4
 PRIOR_EXCESS, PRIOR_EXCESS_WEIGHT = 0.12, 25.0
 """News clusters even where a short history shows none; worth 25 squared expected articles."""
 PRIOR_RHO, PRIOR_RHO_WEIGHT = 0.02, 400.0
-CELL_WEIGHT = 6.0
-"""Articles that an hour's own factor must outweigh before it departs from the factor above it."""
+DAY_WEIGHT, WEEK_WEIGHT = 3.0, 12.0
+"""Negatives that an hour's own factor must outweigh before it departs from the factor above it: gamma priors of mean 1
+and variance 1/3 and 1/12. What is left of that variance is part of the overdispersion, or the first days of a feed
+alarm at every morning that the run does not share (seen: 52 times the budget in the first night)."""
+LUMPS = 0.15
+"""Overdispersion that fits allow for: a loud hour teaches no more than 1 / LUMPS negatives would."""
+USUAL_SHARE, LEAST_LEVEL = 0.25, 0.1
+"""Negatives among articles, and negatives per hour, of a series that has shown none yet; worth one negative."""
 BLOCKS = (1, 4, 12)
 """Hours of the windows at which overdispersion is measured: clusters last, so long windows are not calmer for free."""
 
@@ -40,9 +46,10 @@ class Normal:
         run: float64 [REACH + 1], articles of the whole run per hour, likewise.
         excess: float64 [series, len(BLOCKS)], `a` in variance = mean + a·mean² of a window of so many hours.
         share: float64 [series], negatives among articles, in (0, 1).
-        rho: float64 [series], intra-hour correlation of the beta-binomial share, in [0, 1).
+        rho: float64 [series], intra-hour correlation of the beta-binomial share, in (0, 1).
         articles: float64 [series], articles per hour.
-        typical: float64 [series], negatives per hour over a whole week.
+        typical: float64 [series], negatives per hour over a whole week, a standard deviation above what is known: by it
+            thresholds are chosen, and a series that may be louder than it seems needs the higher one.
         hours: whole hours with a running feed that taught it.
     """
 
@@ -78,16 +85,17 @@ def learn(negative: Counts, articles: Counts, run: Counts) -> Normal:
     age = np.arange(len(run), 0, -1, dtype=np.float64)
     weight = np.where(heard, 0.5 ** (age / HALF_LIFE), 0.0)
     run_level, rhythm = _rhythm(run.astype(np.float64), heard, weight)
-    capped, expected, factor = _fit(negative.astype(np.float64), heard, weight, rhythm)
-    hours = int(heard.sum())
-    taught = (expected * weight).sum(axis=1)
-    excess = _excess(capped, expected, heard) + (1.0 / (taught + 1.0) + 0.5 / max(hours, 1))[:, None]
+    usual = np.maximum(USUAL_SHARE * _level(articles.astype(np.float64), weight, rhythm, 10.0), LEAST_LEVEL)
+    capped, expected, factor, doubt = _fit(negative.astype(np.float64), heard, weight, rhythm, usual)
     share, rho = _share(capped, articles.astype(np.float64), weight)
     columns = (GAP - np.arange(REACH + 1)) % WEEK
+    excess = _excess(capped, expected, heard) + np.stack([doubt[:, columns[:n]].mean(axis=1) for n in BLOCKS], axis=1)
+    unsure = 1.0 / ((_lumped(expected) * expected * weight).sum(axis=1) + 1.0)  # of the level
+    excess += unsure[:, None]
     level = ((articles * weight).sum(axis=1) + 0.1) / max(float((weight * rhythm).sum()), 1e-9)
     return Normal(
         factor[:, columns], run_level * rhythm[columns], excess, share, rho, level * rhythm[columns[0]],
-        factor.mean(axis=1), hours,
+        factor.mean(axis=1) * (1.0 + np.sqrt(unsure)), int(heard.sum()),
     )  # fmt: skip
 
 
@@ -104,32 +112,50 @@ def _rhythm(run: Floats, heard: NDArray[np.bool_], weight: Floats) -> tuple[floa
     return level, rhythm
 
 
-def _fit(counts: Floats, heard: NDArray[np.bool_], weight: Floats, rhythm: Floats) -> tuple[Floats, Floats, Floats]:
-    """Capped counts and expected counts, [series, hours], zero where unheard; and expected counts of any week's hour,
-    [series, 168], by column."""
+def _fit(
+    counts: Floats, heard: NDArray[np.bool_], weight: Floats, rhythm: Floats, usual: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Capped counts and expected counts, [series, hours], zero where unheard; expected counts of any week's hour,
+    [series, 168], by column; and the relative variance that is left of each hour's factor, likewise."""
     base = np.where(heard, rhythm, 0.0)
-    capped, expected = counts, _level(counts, weight, base)[:, None] * base
+    expected = _level(counts, weight, base, usual)[:, None] * base
     for _ in range(CAP_ROUNDS):
         capped = np.where(heard, np.minimum(counts, _cap(expected)), 0.0)
-        expected = _level(capped, weight, base)[:, None] * base
-    of_day = (_cells(capped, DAY) + CELL_WEIGHT) / (_cells(expected, DAY) + CELL_WEIGHT)
-    factor = _spread(of_day, WEEK)
+        expected = _level(capped, weight, base, usual)[:, None] * base
+    of_day, day_doubt = _factor(capped, expected, DAY, DAY_WEIGHT)
     expected = expected * _spread(of_day, counts.shape[1])
-    of_week = (_cells(capped, WEEK) + CELL_WEIGHT) / (_cells(expected, WEEK) + CELL_WEIGHT)
-    factor = factor * of_week
+    of_week, week_doubt = _factor(capped, expected, WEEK, WEEK_WEIGHT)
+    factor = _spread(of_day, WEEK) * of_week
     shape = base * _spread(factor, counts.shape[1])
     capped = np.where(heard, np.minimum(counts, _cap(expected)), 0.0)
-    level = _level(capped, weight, shape)[:, None]
-    return capped, level * shape, level * rhythm[:WEEK] * factor
+    level = _level(capped, weight, shape, usual)[:, None]
+    return capped, level * shape, level * rhythm[:WEEK] * factor, _spread(day_doubt, WEEK) + week_doubt
+
+
+def _factor(counts: Floats, expected: Floats, period: int, prior: float) -> tuple[Floats, Floats]:
+    """Posterior mean and relative variance of each phase's factor, [series, period]; the hours beside it teach too."""
+    calm = _lumped(expected)
+    seen, taught = (_beside(_cells(values * calm, period)) + prior for values in (counts, expected))
+    return seen / taught, 1.0 / taught
+
+
+def _beside(cells: Floats) -> Floats:
+    """Each cell with the one before and the one after it, [..., period]."""
+    return np.asarray(cells + np.roll(cells, 1, axis=-1) + np.roll(cells, -1, axis=-1))
+
+
+def _lumped(expected: Floats) -> Floats:
+    """Weight of a count whose variance is expected·(1 + LUMPS·expected): McCullagh and Nelder (1989), section 9.2."""
+    return np.asarray(1.0 / (1.0 + LUMPS * expected))
 
 
 def _cap(expected: Floats) -> Floats:
     return np.asarray(expected + CAP_SPREADS * np.sqrt(expected * (1.0 + 0.3 * expected)) + 1.0)
 
 
-def _level(counts: Floats, weight: Floats, shape: Floats) -> Floats:
-    """Posterior mean of the level under a weak prior, so that a silent series has one above 0."""
-    return np.asarray(((counts * weight).sum(axis=1) + 0.1) / ((shape * weight).sum(axis=-1) + 1.0))
+def _level(counts: Floats, weight: Floats, shape: Floats, usual: "Floats | float") -> Floats:
+    """Posterior mean of the level under a gamma prior of mean `usual` that is worth one negative."""
+    return np.asarray(((counts * weight).sum(axis=1) + 1.0) / ((shape * weight).sum(axis=-1) + 1.0 / usual))
 
 
 def _cells(values: "Floats | NDArray[np.bool_]", period: int) -> Floats:
@@ -168,4 +194,5 @@ def _share(negative: Floats, articles: Floats, weight: Floats) -> tuple[Floats, 
     over = ((negative - articles * share[:, None]) ** 2 - articles * spread).sum(axis=1)
     pairs = (articles * (articles - 1.0) * spread).sum(axis=1)
     rho = (over + PRIOR_RHO * PRIOR_RHO_WEIGHT) / (pairs + PRIOR_RHO_WEIGHT)
-    return share, np.clip(rho, 0.0, 0.5)
+    taught = (articles / (1.0 + PRIOR_RHO * articles) * weight).sum(axis=1)
+    return share, np.clip(rho, 0.0, 0.5) + 1.0 / (taught + 5.0)  # the share itself is known so well only

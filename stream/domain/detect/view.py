@@ -4,7 +4,7 @@ Counts are running sums of integers, expected counts too (in billionths), so tha
 bits whatever else was loaded with it: live and replay must not differ in the last digit of a score.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,24 +54,30 @@ class View:
     reference: Counts
     minutes: int
     offset: int = 0
+    _expectations: list[Counts] = field(default_factory=list)
 
     def window(self, width: int, lag: int = 0) -> Window:
         """Windows of `width` minutes that end `lag` minutes before each judged one; width + lag <= REACH * 60."""
-        stop = self._stops() - lag
-        negative = self.negative[:, stop] - self.negative[:, stop - width]
-        articles = self.articles[:, stop] - self.articles[:, stop - width]
-        mean, usual = self._expected(stop, width)
-        others = np.maximum(self.run[stop] - self.run[stop - width] - articles, 0)
+        now, before = self._ends(lag), self._ends(lag + width)
+        negative = self.negative[:, now] - self.negative[:, before]
+        articles = self.articles[:, now] - self.articles[:, before]
+        mean, usual = self._expected(now, before)
+        others = np.maximum(self.run[now] - self.run[before] - articles, 0)
         rest = np.maximum(usual - self.normal.articles[:, None] * (width / 60.0), 0.0)
         pace = np.clip((others + PACE_ARTICLES) / (rest + PACE_ARTICLES), 1.0 / MOST_PACE, MOST_PACE)
         excess = np.broadcast_to(self._excess(width)[:, None], mean.shape)
         return Window(negative.astype(np.float64), articles.astype(np.float64), mean * pace, excess)
 
+    def negatives(self, width: int, lag: int = 0) -> Floats:
+        """Only the counts of `window`, [series, minutes]."""
+        found = self.negative[:, self._ends(lag)] - self.negative[:, self._ends(lag + width)]
+        return np.asarray(found, np.float64)
+
     def silent(self, width: int) -> Floats:
         """Articles of the run that were expected in the trailing `width` minutes where none came, else 0; [minutes]."""
-        stop = self._stops()
-        _, usual = self._expected(stop, width)
-        return np.where(self.run[stop] == self.run[stop - width], usual, 0.0)
+        now, before = self._ends(0), self._ends(width)
+        _, usual = self._expected(now, before)
+        return np.where(self.run[now] == self.run[before], usual, 0.0)
 
     def only(self, rows: NDArray[np.intp], negative: Counts, articles: Counts) -> "View":
         """Some of the series, with other counts."""
@@ -82,15 +88,17 @@ class View:
         )  # fmt: skip
         return View(negative, articles, self.run, some, self.reference[rows], self.minutes, self.offset)
 
-    def _stops(self) -> NDArray[np.intp]:
-        length = self.run.shape[0]
-        return np.arange(length - self.minutes, length)
+    def _ends(self, lag: int) -> slice:
+        """Places in the running sums of the minutes `lag` before the judged ones."""
+        stop = self.run.shape[0] - lag
+        return slice(stop - self.minutes, stop)
 
-    def _expected(self, stop: NDArray[np.intp], width: int) -> tuple[Floats, Floats]:
-        """Expected negatives [series, minutes] and articles of the run [minutes]."""
-        return _window(self._minutely(self.normal.mean), stop, width), _window(
-            self._minutely(self.normal.run[None, :]), stop, width
-        )[0]
+    def _expected(self, now: slice, before: slice) -> tuple[Floats, Floats]:
+        """Expected negatives [series, minutes] and articles of the run [minutes] between two moments."""
+        if not self._expectations:  # the same for every window
+            self._expectations.extend((self._minutely(self.normal.mean), self._minutely(self.normal.run[None, :])))
+        negative, run = self._expectations
+        return (negative[:, now] - negative[:, before]) / NANO, (run[0, now] - run[0, before]) / NANO
 
     def _minutely(self, hourly: Floats) -> Counts:
         """Running sums per minute, in billionths, from hourly means whose column `i` is `i` hours back."""
@@ -107,7 +115,3 @@ class View:
         share = float(at) - low
         excess = self.normal.excess
         return np.asarray(excess[:, low] * (1.0 - share) + excess[:, low + 1] * share)
-
-
-def _window(running: Counts, stop: NDArray[np.intp], width: int) -> Floats:
-    return np.asarray((running[:, stop] - running[:, stop - width]) / NANO, np.float64)

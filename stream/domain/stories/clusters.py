@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from crosswind.stream.domain.stories.decision import Criteria, Match, Reason, Told, choose, compare
 from crosswind.stream.domain.stories.facts import facts_of
@@ -102,29 +102,44 @@ class Index(Protocol):
         ...
 
 
+class Line(NamedTuple):
+    """One headline of a story; `turn` counts the lines of all stories, so that lines of two can be put in order."""
+
+    turn: int
+    title: str
+    tags: tuple[str, ...]
+    meaning: bytes
+
+
 @dataclass(slots=True, eq=False)
 class Story:
-    """One event; `tellings` are its first headlines, one per text."""
+    """One event; `lines` are its first headlines, one per text, and `centre` the mean of their meanings."""
 
     story_id: str
     number: int
     first_at: datetime
     last_at: datetime
-    tellings: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    meanings: tuple[bytes, ...] = ()
+    lines: tuple[Line, ...] = ()
+    centre: bytes = b""
     model: str = ""
     keys: tuple[str, ...] = ()
     members: list[str] = field(default_factory=list)
     bands: tuple[int, ...] = ()
 
-    @property
-    def centre(self) -> bytes:
-        """The mean of its meanings."""
-        return middle(self.meanings) if len(self.meanings) > 1 else b"".join(self.meanings)
+    def settle(self, lines: tuple[Line, ...]) -> None:
+        """Takes the first of some lines as its own."""
+        self.lines = lines[:TELLINGS]
+        meanings = [line.meaning for line in self.lines if line.meaning]
+        self.centre = (middle(meanings) or meanings[0]) if len(meanings) > 1 else b"".join(meanings)
+
+    def takes(self, telling: Telling) -> bool:
+        """Whether the telling's meaning is of its kind."""
+        like = not self.centre or (self.model, len(self.centre)) == (telling.model, len(telling.meaning))
+        return bool(telling.meaning) and like
 
     def told(self) -> list[Told]:
         """Its headlines as they are compared."""
-        return [Told(facts_of(title), frozenset(tags)) for title, tags in self.tellings]
+        return [Told(facts_of(line.title), frozenset(line.tags)) for line in self.lines]
 
 
 class Stories:
@@ -150,7 +165,7 @@ class Stories:
         self._texts: dict[str, str] = {}
         self._bands: dict[int, str] = {}
         self._members: dict[str, Assignment] = {}
-        self._next = 0
+        self._next = self._turn = 0
         self._now: datetime | None = None
 
     def __len__(self) -> int:
@@ -197,28 +212,29 @@ class Stories:
         self._members[telling.article_id] = assignment
         if self._texts.setdefault(telling.title_key, story.story_id) == story.story_id:
             story.keys = (*story.keys, telling.title_key) if telling.title_key not in story.keys else story.keys
-        if novelty is not Novelty.REPEATED and len(story.tellings) < TELLINGS:
+        if novelty is not Novelty.REPEATED and len(story.lines) < TELLINGS:
             self._learn(story, telling)
         self._stories.move_to_end(story.story_id)
         return assignment
 
     def _learn(self, story: Story, telling: Telling) -> None:
-        story.tellings = (*story.tellings, (telling.title, telling.tags))
+        known = story.takes(telling)
+        story.model = telling.model if known else story.model
+        line = Line(self._turn, telling.title, telling.tags, telling.meaning if known else b"")
+        self._turn += 1
+        story.settle((*story.lines, line))
         found = bands(facts_of(telling.title).shingles)
         story.bands = (*story.bands, *found)
         for band in found:
             self._bands[band] = story.story_id
-        if telling.meaning and story.model in ("", telling.model):
-            story.model = telling.model
-            story.meanings = (*story.meanings, telling.meaning)
+        if known:
             self._place(story)
 
     def _place(self, story: Story) -> None:
-        centre = story.centre
-        key = (story.model, len(centre))
+        key = (story.model, len(story.centre))
         if key not in self._indexes:
-            self._indexes[key] = self._make(len(centre))
-        self._indexes[key].put(story.number, unpack(centre))
+            self._indexes[key] = self._make(len(story.centre))
+        self._indexes[key].put(story.number, unpack(story.centre))
 
     def _matches(self, telling: Telling) -> list[Match]:
         near = self._near(telling)
@@ -235,7 +251,8 @@ class Stories:
         index = self._indexes.get((telling.model, len(telling.meaning)))
         if index is None or not telling.meaning:
             return {}
-        return {self._numbers[n]: found for n, found in index.nearest(unpack(telling.meaning), NEIGHBOURS)}
+        names = [self._numbers[number] for number, _ in index.nearest(unpack(telling.meaning), NEIGHBOURS)]
+        return {name: self._cosine(telling, self._stories[name]) for name in names}  # an index may be rough
 
     def _cosine(self, telling: Telling, story: Story) -> float:
         return cosine(telling.meaning, story.centre) if story.model == telling.model else 0.0
@@ -251,16 +268,16 @@ class Stories:
         return tuple(Merge(younger.story_id, family[0].story_id) for younger in family[1:])
 
     def _absorb(self, older: Story, younger: Story) -> None:
+        owned = [band for band in younger.bands if self._bands.get(band) == younger.story_id]
         self._drop(younger)
-        room = TELLINGS - len(older.tellings)
-        older.tellings = (*older.tellings, *younger.tellings[:room])
-        older.meanings = (*older.meanings, *younger.meanings)[:TELLINGS]
+        # As if all had come to the older one: reading the stories back after a restart must give the same.
+        older.settle(tuple(sorted((*older.lines, *younger.lines))))
         older.last_at = max(older.last_at, younger.last_at)
         older.keys, older.bands = (*older.keys, *younger.keys), (*older.bands, *younger.bands)
         older.members += younger.members
         for key in younger.keys:
             self._texts[key] = older.story_id
-        for band in younger.bands:
+        for band in owned:
             self._bands[band] = older.story_id
         for member in younger.members:
             was = self._members[member]
@@ -280,8 +297,8 @@ class Stories:
     def _drop(self, story: Story) -> None:
         del self._stories[story.story_id]
         del self._numbers[story.number]
-        if story.meanings:
-            self._indexes[(story.model, len(story.meanings[0]))].remove(story.number)
+        if story.centre:
+            self._indexes[(story.model, len(story.centre))].remove(story.number)
         for key in story.keys:
             self._texts.pop(key, None)
         for band in story.bands:

@@ -4,6 +4,7 @@ import asyncio
 import importlib
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 from crosswind.errors import DataError
@@ -16,6 +17,7 @@ REFUSED = frozenset(
 )  # fmt: skip
 """Schemes that act on this machine, or connect in a way that the guard does not see."""
 THREADS = 8
+MAIL = frozenset(("mailto", "mailtos"))
 
 
 def check_target(target: str) -> str:
@@ -39,6 +41,18 @@ def _plugin(target: str) -> Any:
     return apprise.Apprise.instantiate(target, suppress_exceptions=True)
 
 
+def list_headers(unsubscribe: str) -> dict[str, str]:
+    """The headers by which mail programs end a subscription: RFC 2369, and RFC 8058's one click where it is https.
+
+    >>> list(list_headers("https://x/u")), list(list_headers("http://x/u")), list_headers("")
+    (['List-Unsubscribe', 'List-Unsubscribe-Post'], ['List-Unsubscribe'], {})
+    """
+    if not unsubscribe:
+        return {}
+    one_click = {"List-Unsubscribe-Post": "List-Unsubscribe=One-Click"} if unsubscribe.startswith("https://") else {}
+    return {"List-Unsubscribe": f"<{unsubscribe}>", **one_click}
+
+
 class AppriseSender:
     """Sends through Apprise, in threads of its own: its libraries block."""
 
@@ -46,16 +60,26 @@ class AppriseSender:
         self._private = private
         self._executor: ThreadPoolExecutor | None = None
 
-    async def send(self, target: str, title: str, html: str) -> Reply:
-        """One attempt; status 200 when the service took it. Apprise does not tell more."""
+    async def send(self, target: str, title: str, html: str, unsubscribe: str = "") -> Reply:
+        """One attempt; status 200 when the service took it. Apprise does not tell more.
+
+        Args:
+            unsubscribe: the address that ends the subscription, for mail programs' own button; empty: none.
+        """
         self._executor = self._executor or ThreadPoolExecutor(THREADS, thread_name_prefix="apprise")
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, copy_context().run, self._blocking, target, title, html)
+        work = partial(self._blocking, target, title, html, unsubscribe)
+        return await loop.run_in_executor(self._executor, copy_context().run, work)
 
-    def _blocking(self, target: str, title: str, html: str) -> Reply:
+    def _blocking(self, target: str, title: str, html: str, unsubscribe: str) -> Reply:
         plugin = _plugin(target)
         if plugin is None:
             return Reply(None, "Apprise cannot use the address")
+        if target.partition("://")[0].lower() in MAIL:
+            # As if the address had them as `+Name=value`. Whoever wrote one there has a list of their own: that wins.
+            own = {name.lower() for name in plugin.headers}
+            if "list-unsubscribe" not in own and "list-unsubscribe-post" not in own:
+                plugin.headers.update(list_headers(unsubscribe))
         try:
             if self._private:
                 taken = plugin.notify(title=title, body=html, body_format="html")

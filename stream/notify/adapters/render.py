@@ -2,7 +2,7 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,18 +14,24 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from crosswind.errors import DataError
 from crosswind.stream.domain.contract import Alert
+from crosswind.stream.notify.domain.pages import page_of
 from crosswind.stream.notify.domain.subscription import over
 from crosswind.stream.notify.service.dispatcher import Message
+from crosswind.stream.service.translation import Translation
 
 CATALOGUE: Mapping[str, Mapping[str, str]] = json.loads(Path(__file__).with_name("catalogue.json").read_text("utf-8"))
 HEADLINES = 5
 _MOST = 20_000
 _environment = ImmutableSandboxedEnvironment(autoescape=True)
 _HTML = _environment.from_string(
-    "{% for part in parts %}<p><b>{{ part.title }}</b><br>{{ part.counted }}<br>{{ part.spread }}</p>"
+    "<p><b>{{ part.title }}</b><br>{{ part.counted }}<br>{{ part.spread }}</p>"
     "{% if part.headlines %}<p>{{ words.evidence }}:</p><ul>{% for line in part.headlines %}<li>{{ line }}</li>"
-    "{% endfor %}</ul>{% endif %}{% endfor %}"
-    '<p><a href="{{ link }}">{{ words.open }}</a> · <a href="{{ unsubscribe }}">{{ words.unsubscribe }}</a></p>'
+    "{% endfor %}</ul>{% endif %}"
+    '{% if part.link %}<p><a href="{{ part.link }}">{{ words.see }}</a></p>{% endif %}'
+)
+_FOOT = _environment.from_string(
+    '{% if address %}<p><a href="{{ address }}/">{{ words.open }}</a> · '
+    '<a href="{{ unsubscribe }}">{{ words.unsubscribe }}</a></p>{% endif %}'
 )
 _ALLOWED = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Getattr, nodes.If, nodes.CondExpr, nodes.Const,
@@ -35,12 +41,13 @@ _ALLOWED = (
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One alert, in words."""
+    """One alert, in words; `link`: its page, empty where nobody knows the dashboard's address."""
 
     title: str
     counted: str
     spread: str
     headlines: tuple[str, ...]
+    link: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,56 +90,87 @@ class _Said:
     text: str
     alerts: msgspec.Raw
     headlines: msgspec.Raw
+    links: msgspec.Raw
 
 
 _kept: OrderedDict[tuple[object, ...], _Said] = OrderedDict()
 _KEEP = 256
 
 
-def _common(message: Message) -> _Said:
+def _common(message: Message, address: str) -> _Said:
     keys = tuple((alert.run, alert.incident_id, alert.seq, alert.at) for alert in message.alerts)
     # Titles of a batch are more than a message's own; those of its evidence are what matters.
     known = tuple(article in message.titles for alert in message.alerts for article in alert.evidence)
-    key = (message.language, message.template, keys, known)
+    key = (message.language, message.template, address, keys, known)
     if key not in _kept:
-        found = words(message, "", "")
+        found = words(message, address, "")
         told = {a: message.titles[a] for alert in message.alerts for a in alert.evidence if a in message.titles}
-        raw = (msgspec.Raw(msgspec.json.encode(part)) for part in (message.alerts, told))
+        links = {a.incident_id: link for a in message.alerts if (link := page_of(address, a))}
+        raw = (msgspec.Raw(msgspec.json.encode(part)) for part in (message.alerts, told, links))
         _kept[key] = _Said(found.title, found.text, *raw)
         if len(_kept) > _KEEP:
             _kept.popitem(last=False)
     return _kept[key]
 
 
-def words(message: Message, link: str, unsubscribe: str) -> Words:
-    """The message in its subscriber's language."""
+def words(message: Message, address: str, unsubscribe: str) -> Words:
+    """The message in its subscriber's language.
+
+    Args:
+        address: of the dashboard, without a slash at its end; empty: the message has no links.
+        unsubscribe: the address that ends the subscription.
+    """
     catalogue = CATALOGUE[message.language]
-    parts = [_part(alert, message.language, message.titles) for alert in message.alerts]
+    parts = [_part(alert, message, page_of(address, alert)) for alert in message.alerts]
+    foot = _FOOT.render(address=address, words=catalogue, unsubscribe=unsubscribe)
     title = parts[0].title if len(parts) == 1 else catalogue["digest"].format(count=len(parts))
     if message.template:
-        body = _own(message, title)[:_MOST]
-        return Words(title, body, f'{body}<p><a href="{unsubscribe}">{catalogue["unsubscribe"]}</a></p>')
-    lines = [line for part in parts for line in (part.title, part.counted, part.spread, *part.headlines)]
-    shown = {"parts": parts, "words": catalogue, "link": link, "unsubscribe": unsubscribe}
-    return Words(title, "\n".join(lines)[:_MOST], _HTML.render(shown)[:_MOST])
+        body = _own(message, title, [part.link for part in parts])[:_MOST]
+        return Words(title, body, body + foot)
+    lines = [line for part in parts for line in _lines(part, catalogue["see"])]
+    return Words(title, "\n".join(lines)[:_MOST], _html(parts, catalogue) + foot)
 
 
-def body(message: Message, link: str, unsubscribe: str) -> bytes:
-    """The JSON of webhooks and Kafka: the same bytes at every attempt."""
-    said = _common(message)
+def _html(parts: Sequence[Part], catalogue: Mapping[str, str]) -> str:
+    """As many whole alerts as fit: a tag that is cut in two would swallow the links below it."""
+    shown = ""
+    for part in parts:
+        more = _HTML.render(part=part, words=catalogue)
+        if shown and len(shown) + len(more) > _MOST:
+            break
+        shown += more
+    return shown
+
+
+def _lines(part: Part, see: str) -> Iterator[str]:
+    yield from (part.title, part.counted, part.spread, *part.headlines)
+    if part.link:
+        yield f"{see}: {part.link}"
+
+
+def body(message: Message, address: str, unsubscribe: str) -> bytes:
+    """The JSON of webhooks and Kafka: the same bytes at every attempt. Arguments as for `words`."""
+    said = _common(message, address)
     first = message.alerts[0]
     kind = "incident.digest" if message.digest else f"incident.{first.state}"
     data: dict[str, Any] = {
         "subscription": message.subscription_id, "title": said.title, "text": said.text, "alerts": said.alerts,
-        "headlines": said.headlines, "link": link, "unsubscribe": unsubscribe,
+        "headlines": said.headlines,
     }  # fmt: skip
+    if address:
+        link = f"{address}/alerts" if message.digest else page_of(address, first) or f"{address}/"
+        data |= {"link": link, "links": said.links, "unsubscribe": unsubscribe}
     return msgspec.json.encode({"type": kind, "timestamp": max(a.at for a in message.alerts), "data": data})
 
 
-def _own(message: Message, title: str) -> str:
+def _own(message: Message, title: str, links: Sequence[str]) -> str:
     template = _compiled(message.template or "")
     try:
-        return "\n".join(template.render(alert=msgspec.to_builtins(alert), title=title) for alert in message.alerts)
+        return "\n".join(
+            template.render(alert=msgspec.to_builtins(alert), title=title, link=link,
+                            headlines="\n".join(_headlines(alert, message)))
+            for alert, link in zip(message.alerts, links, strict=True)
+        )  # fmt: skip
     except TemplateError:
         return title
 
@@ -142,11 +180,28 @@ def _compiled(source: str) -> Any:
     return _environment.from_string(source)
 
 
-def _part(alert: Alert, language: str, titles: Mapping[str, str]) -> Part:
-    headlines = tuple(_plain(titles[a]) for a in alert.evidence if a in titles)[:HEADLINES]
-    return Part(*_said(language, _heading(alert), alert.topic, alert.entity, alert.lang, alert.observed, alert.window,
-                       round(alert.expected, 1), alert.sources, ", ".join(alert.languages),
-                       round(100 * alert.negative_share)), headlines)  # fmt: skip
+def _part(alert: Alert, message: Message, link: str) -> Part:
+    return Part(*_said(message.language, _heading(alert), alert.topic, alert.entity, alert.lang, alert.observed,
+                       alert.window, round(alert.expected, 1), alert.sources, ", ".join(alert.languages),
+                       round(100 * alert.negative_share)), _headlines(alert, message), link)  # fmt: skip
+
+
+def _headlines(alert: Alert, message: Message) -> tuple[str, ...]:
+    """The evidence, each headline with its translation, or that there is no translator for it."""
+    return tuple(
+        _plain(message.titles[article]) + _translated(message.translations.get(article), message.language)
+        for article in alert.evidence
+        if article in message.titles
+    )[:HEADLINES]
+
+
+def _translated(found: Translation | None, language: str) -> str:
+    if found is None:
+        return ""
+    pair = _plain(f"{found.source}→{found.target}")
+    if found.text is None:
+        return f" ({CATALOGUE[language]['untranslated'].format(pair=pair)})"
+    return f" ({pair}: {_plain(found.text)})"
 
 
 def _heading(alert: Alert) -> str:

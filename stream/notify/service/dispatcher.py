@@ -21,6 +21,7 @@ from crosswind.stream.domain.contract import Alert
 from crosswind.stream.notify.domain.pace import Pace
 from crosswind.stream.notify.domain.subscription import Channel
 from crosswind.stream.notify.domain.timing import SCHEDULE, Quiet, hold_until, wait_after
+from crosswind.stream.service.translation import Translation
 
 SEND_SECONDS = 15.0
 LEASE_SECONDS = 60.0
@@ -43,6 +44,7 @@ class Message:
         attempt: number of this attempt, from 1.
         sent: when messages of the subscription were sent within the last hour, where it has a cap.
         titles: of the evidence, by article id.
+        translations: of those titles, by article id, where they could be had.
     """
 
     message_id: str
@@ -59,6 +61,7 @@ class Message:
     cap_per_hour: int | None = None
     sent: tuple[datetime, ...] = ()
     template: str | None = None
+    translations: Mapping[str, Translation] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,10 @@ async def no_checkpoint(name: str) -> None:
     """Does nothing."""
 
 
+def no_observer(results: Sequence[Result]) -> None:
+    """Does nothing."""
+
+
 def judge(message: Message, reply: Reply, now: datetime, schedule: Sequence[timedelta] = SCHEDULE) -> Result:
     """What an answer means: taken, gone for good, to be tried again and when, or given up."""
     if reply.well:
@@ -136,6 +143,7 @@ class Dispatcher:
         owner: a name that no other dispatcher has, for leases.
         clock: the present time, UTC.
         checkpoint: awaited after `claimed`, `sent` and `recorded`; tests end the process there.
+        observe: given what was recorded, e.g. to count it.
     """
 
     def __init__(
@@ -148,10 +156,11 @@ class Dispatcher:
         checkpoint: Checkpoint = no_checkpoint,
         send_seconds: float = SEND_SECONDS,
         lease_seconds: float = LEASE_SECONDS,
+        observe: Callable[[Sequence[Result]], None] = no_observer,
     ) -> None:
         self._outbox, self._send, self._owner, self._clock = outbox, send, owner, clock
         self._schedule, self._checkpoint = schedule, checkpoint
-        self._send_seconds, self._lease_seconds = send_seconds, lease_seconds
+        self._send_seconds, self._lease_seconds, self._observe = send_seconds, lease_seconds, observe
         self._pace = Pace()
         self._tasks: set[asyncio.Task[None]] = set()
         self._results: list[Result] = []
@@ -212,6 +221,7 @@ class Dispatcher:
         except BaseException:
             self._results = results + self._results
             raise
+        self._observe(results)
         await self._checkpoint("recorded")
 
     def _start(self, message: Message) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import faust
 import msgspec
@@ -11,11 +12,13 @@ from aiokafka.errors import KafkaError
 from kafka import KafkaConsumer
 from sqlalchemy import Engine
 
+from crosswind.errors import SettingsError
 from crosswind.settings import Settings
 from crosswind.stream.adapters.alert_loop import add_alert_task, run_alerts
 from crosswind.stream.adapters.kafka.topics import ensure_topics
 from crosswind.stream.adapters.metrics import Metrics
 from crosswind.stream.adapters.postgres.alerts import last_seq, transitions_after
+from crosswind.stream.adapters.tracing import Tracing
 from crosswind.stream.domain.contract import Alert
 from tests.integration.alerts.world import END, World, short_feed
 
@@ -24,6 +27,7 @@ from tests.integration.alerts.world import END, World, short_feed
 class Parts:
     settings: Settings = field(default_factory=lambda: Settings(_env_file=None))
     metrics: Metrics = field(default_factory=Metrics)
+    tracing: Tracing | None = None
 
 
 class FakeTopic:
@@ -34,7 +38,7 @@ class FakeTopic:
         self.keys: list[bytes] = []
         self._failures = failures
 
-    async def send(self, *, key: bytes, value: bytes) -> "asyncio.Future[None]":
+    async def send(self, *, key: bytes, value: bytes, headers: object = None) -> "asyncio.Future[None]":
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.keys.append(key)
         self.sent.append(msgspec.json.decode(value, type=Alert))
@@ -114,6 +118,13 @@ def test_a_database_that_is_away_is_waited_for(world: World) -> None:
     asyncio.run(break_and_mend())
     asyncio.run(_run_until(topic, world, parts, 1))
     assert topic.sent == transitions_after(world.engine, "live", 0, 1000)
+
+
+def test_a_rule_file_that_cannot_be_used_stops_the_start(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text("version: 1\nrules: []\n", "utf-8")
+    parts = Parts(Settings(_env_file=None, rules=tmp_path / "rules.yaml"))
+    with pytest.raises(SettingsError, match="not a rule file"):
+        add_alert_task(faust.App("unused", broker="kafka://127.0.0.1:1"), parts, engine)
 
 
 def test_alerts_reach_a_real_broker(world: World, broker: str) -> None:

@@ -26,7 +26,7 @@ def test_an_empty_database_answers(client: httpx.Client) -> None:
     assert client.get("/api/v1/status").json()["now"] is None
     assert client.get("/api/v1/trends").json()["trends"] == []
     assert client.get("/api/v1/articles").json() == {"articles": [], "next": None}
-    assert client.get("/api/v1/incidents").json() == []
+    assert client.get("/api/v1/incidents").json() == {"incidents": [], "next": None}
 
 
 @pytest.mark.usefixtures("filled")
@@ -46,7 +46,7 @@ def test_articles_are_paged_by_cursor(client: httpx.Client) -> None:
 
 @pytest.mark.usefixtures("filled")
 def test_incidents_are_listed_newest_first(client: httpx.Client) -> None:
-    assert [incident["incident_id"] for incident in client.get("/api/v1/incidents").json()] == ["i2", "i1"]
+    assert [incident["incident_id"] for incident in client.get("/api/v1/incidents").json()["incidents"]] == ["i2", "i1"]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
+import re
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, event
 
-from crosswind.dashboard import content
+from crosswind.dashboard import content, counts
 from crosswind.dashboard.queries import PAGE, Reader, Wanted
 from crosswind.dashboard.series import MAX_BINS
 from crosswind.dashboard.view import RANGES, Pick, View
@@ -11,7 +13,7 @@ from crosswind.errors import DatabaseError, DataError
 from crosswind.stream.adapters.postgres.engine import connect
 from crosswind.stream.domain.article import ScoredArticle, Sentiment
 from tests.builders import START, scored_article
-from tests.newsroom import END, SURGE, add_incident, newsroom, store
+from tests.newsroom import END, SURGE, add_incident, archive, newsroom, store
 
 
 @pytest.fixture
@@ -202,32 +204,48 @@ def test_the_names_with_most_bad_news_come_first(engine: Engine, reader: Reader)
     assert [(news.entity, news.negative) for news in found.entities] == [("Acme", 40), ("Other", 20)]
 
 
-def test_no_query_reads_all_articles(engine: Engine, reader: Reader) -> None:
-    store(engine, newsroom(20_000, seed=2))
-    store(engine, [scored_article(90_000 + n, entities=("Northgate",)) for n in range(0, 2000, 50)])
-    with engine.begin() as connection:
-        connection.execute(text("ANALYZE article"))
-    plans = _plans(engine, reader)
-    assert len(plans) >= 30
-    assert not [plan for plan in plans if "Seq Scan on article" in plan]
+def test_no_query_reads_all_articles_or_buckets(engine: Engine, reader: Reader) -> None:
+    archive(engine, 40_000, days=60)
+    status = reader.status()
+
+    def look() -> None:
+        known = content.overview(reader, View(), reader.status())
+        assert known is not None
+        counts.read(reader, known.span, counts.read(reader, known.span))
+        for view in (View(), View(topics=("credit",)), View(langs=("hi",)), View(pick=Pick("credit", *SURGE))):
+            cursor = content.articles(reader, view, status).next or ""
+            content.articles(reader, View(before=cursor), status)
+        for view in (View(topic="credit"), View(entity="Acme 7"), View(entity="Acme 7", sentiment="negative")):
+            content.series(reader, view, status)
+            content.articles(reader, view, status)
+        reader.incidents(START, END)
+        reader.version()
+
+    plans = _plans(engine, look)
+    assert len(plans) >= 25
+    assert not [plan for plan in plans if re.search(r"Seq Scan on (article|bucket)\b", plan)]
 
 
-def _plans(engine: Engine, reader: Reader) -> list[str]:
-    """The plan of every statement that the pages send, as the database explains it."""
+def test_all_of_the_past_is_read_from_the_hours(engine: Engine, reader: Reader) -> None:
+    archive(engine, 40_000, days=60)
+    every = View(range="all")
+    span = content.span_for(every, reader.status())
+    assert span is not None
+    credit = View(topic="credit")
+    plans = _plans(engine, lambda: (counts.read(reader, span), content.series(reader, credit, reader.status())))
+    assert [plan for plan in plans if re.search(r"on bucket_hour\b", plan)]
+    assert not [plan for plan in plans if re.search(r"Seq Scan on (article|bucket)\b", plan)]
+
+
+def _plans(engine: Engine, look: Callable[[], object]) -> list[str]:
+    """The plan of every statement that is sent meanwhile, as the database explains it."""
     statements: list[tuple[str, object]] = []
 
     def note(_connection: object, _cursor: object, statement: str, given: object, *_: object) -> None:
         statements.append((statement, given))
 
     event.listen(engine, "before_cursor_execute", note)
-    status = reader.status()
-    content.overview(reader, View(), status)
-    for view in (View(), View(topics=("credit",)), View(langs=("hi",)), View(pick=Pick("credit", *SURGE))):
-        cursor = content.articles(reader, view, status).next or ""
-        content.articles(reader, View(before=cursor), status)
-    for view in (View(topic="credit"), View(entity="Northgate"), View(entity="Northgate", sentiment="negative")):
-        content.series(reader, view, status)
-        content.articles(reader, view, status)
+    look()
     event.remove(engine, "before_cursor_execute", note)
     with engine.connect() as connection:
         return [

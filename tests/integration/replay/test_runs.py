@@ -46,7 +46,7 @@ def test_deleting_a_run_leaves_the_others(engine: Engine) -> None:
         world.ingest(short_feed()[:50])
     before = live.rows("SELECT count(*) FROM bucket WHERE run = :run")
     assert delete_rows(engine, "replay-1") == 50
-    for name in ("article", "bucket", "watermark"):
+    for name in ("article", "bucket", "bucket_hour", "watermark"):
         assert replay.rows(f"SELECT 1 FROM {name} WHERE run = :run") == []
     assert live.rows("SELECT count(*) FROM bucket WHERE run = :run") == before
 

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from crosswind.stream.domain.series import Series
 from tests.unit.alerts.feeds import START, Feed, Item, Writer, histories, sample_like, transitions
 
@@ -25,27 +27,24 @@ def _fired(feed: Feed) -> list[tuple[Series, timedelta]]:
     ]
 
 
-def test_every_crisis_fires_within_the_hour_and_hardly_anything_else() -> None:
-    strangers = 0
-    for seed in range(4):
-        feed = sample_like(seed)
-        fired = _fired(feed)
-        for crisis in feed.crises:
-            delays = [START + at - crisis.onset for series, at in fired if series == Series(crisis.topic)]
-            assert len(delays) == 1
-            assert timedelta(0) < delays[0] < timedelta(minutes=60)
-        strangers += len({series.topic for series, _ in fired} - {"*"} - {crisis.topic for crisis in feed.crises})
-    # The budget allows some: 0.05 a series and month are 0.2 on eight days of fifteen topics.
-    assert strangers <= 1
+@pytest.mark.parametrize("seed", range(4))
+def test_every_crisis_fires_within_the_hour_and_nothing_else(seed: int) -> None:
+    """Topic, language or company, whichever is sure first; the topic itself before the crisis is over."""
+    feed = sample_like(seed)
+    fired = _fired(feed)
+    for crisis in feed.crises:
+        delays = [(series, START + at - crisis.onset) for series, at in fired if series.topic in (crisis.topic, "*")]
+        assert min(delay for _, delay in delays if delay > timedelta(0)) < timedelta(minutes=60)
+        (topic,) = [delay for series, delay in delays if series == Series(crisis.topic)]
+        assert timedelta(0) < topic < timedelta(hours=crisis.hours)
+    assert {series.topic for series, _ in fired} - {"*"} == {crisis.topic for crisis in feed.crises}
 
 
-def test_calm_feeds_are_silent_but_for_what_the_budget_allows() -> None:
-    found = []
-    for seed in range(3):
-        writer = Writer(seed)
-        writer.background()
-        found += _fired(Feed(tuple(writer.items)))
-    assert len(found) <= 1
+@pytest.mark.parametrize("seed", [0, 1, 2, 5])  # 1 and 5 once alarmed in the first morning
+def test_calm_feeds_are_silent_from_the_first_day(seed: int) -> None:
+    writer = Writer(seed)
+    writer.background()
+    assert _fired(Feed(tuple(writer.items))) == []
 
 
 def test_one_language_is_silenced_by_all_languages() -> None:

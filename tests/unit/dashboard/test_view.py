@@ -24,6 +24,7 @@ views = st.builds(
     zoom=st.none() | spans,
     pick=st.none() | picks,
     ui=st.sampled_from(["", "zh"]),
+    novel=st.booleans(),
     before=st.from_regex(r"[A-Za-z0-9_-]{0,40}", fullmatch=True),
 )
 

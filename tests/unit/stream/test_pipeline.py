@@ -14,7 +14,8 @@ from crosswind.stream.pipeline import STUCK, Backlog, Steps, drain
 
 def event(first: int, records: int = 1) -> Any:
     """A chunk with the given offsets, which notes its ack."""
-    found = [SimpleNamespace(topic="news.raw", partition=0, offset=first + n, timestamp=0, key=None, value=b"")
+    found = [SimpleNamespace(topic="news.raw", partition=0, offset=first + n, timestamp=0, key=None, value=b"",
+                             headers=())
              for n in range(records)]  # fmt: skip
     made = SimpleNamespace(message=SimpleNamespace(records=found), acked=False, first=first)
     made.ack = lambda: setattr(made, "acked", True)

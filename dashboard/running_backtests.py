@@ -1,0 +1,171 @@
+"""Backtests that the pages start: a process each, one at a time, and what is known of all of them."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Engine, select, tuple_
+from sqlalchemy.exc import SQLAlchemyError
+
+from crosswind.dashboard.backtest_job import Progress, read_progress, write_progress
+from crosswind.errors import DatabaseError, DataError, SettingsError
+from crosswind.settings import Settings
+from crosswind.stream.adapters.postgres.run_tables import BacktestRow
+from crosswind.stream.replay.options import moment_of
+from crosswind.stream.replay.truth import load_truth
+from crosswind.stream.service.rules import parse_rules, rule_set
+
+FOLDER: Final = "backtests"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a backtest was started with: names of files in its folder, never paths.
+
+    Attributes:
+        rules: `default` or a `.yaml` file each.
+        truth: a `.csv` file.
+        by: who started it.
+    """
+
+    feed: str
+    rules: list[str]
+    truth: str
+    since: str = ""
+    until: str = ""
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A backtest that came to its end, with its figures as in `report.json`."""
+
+    backtest_id: str
+    created_at: datetime
+    title: str
+    summary: Mapping[str, Any]
+
+
+class Backtests:
+    """Methods block; they raise DataError for what cannot be done, DatabaseError when the database is away."""
+
+    def __init__(self, settings: Settings, engine: Engine) -> None:
+        self._settings, self._engine = settings, engine
+        self._home = settings.data_dir / FOLDER
+        self._lock = threading.Lock()
+        self._running: tuple[str, subprocess.Popen[bytes]] | None = None
+
+    def start(self, name: str, asked: Asked, rules: str, truth: str) -> Progress:
+        """Starts one.
+
+        Args:
+            rules: a rule file's text; empty: the rules in use.
+            truth: CSV, as `crosswind backtest --truth` takes it.
+
+        Raises:
+            DataError: a name that is taken or will not do, rules, truth or times that cannot be used, or another
+                backtest that runs.
+        """
+        if not _NAME.fullmatch(name):
+            raise DataError(f"{name!r} is no name for a backtest: lower-case letters, digits, - and _, 63 at most")
+        with self._lock:
+            folder = self._home / name
+            if folder.exists() or self.kept(name):
+                raise DataError(f"there is a backtest {name} already; choose another name")
+            if self._alive():
+                raise DataError("a backtest is running; wait for its end: two at once would starve the live engine")
+            try:
+                self._prepare(folder, asked, rules, truth)
+            except DataError:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            self._running = name, self._spawn(folder)
+        return Progress("running")
+
+    def progress(self, name: str) -> Progress | None:
+        """How far one is that was started here; None for others."""
+        found = read_progress(self._home / name) if _NAME.fullmatch(name) else None
+        if found and found.state == "running" and not (self._alive() and self._running and self._running[0] == name):
+            return replace(found, state="stopped", problem="its process is gone; start it again by another name")
+        return found
+
+    def unfinished(self) -> dict[str, Progress]:
+        """Those started here that are not kept yet: running, failed or stopped."""
+        names = sorted(path.parent.name for path in self._home.glob("*/progress.json"))
+        found = {name: self.progress(name) for name in names}
+        return {name: one for name, one in found.items() if one and one.state != "done"}
+
+    def list(self, limit: int, before: tuple[datetime, str] | None = None) -> list[Kept]:
+        """Those that were kept, newest first, after `before`."""
+        query = select(*_COLUMNS).order_by(BacktestRow.created_at.desc(), BacktestRow.backtest_id.desc())
+        if before:
+            query = query.where(tuple_(BacktestRow.created_at, BacktestRow.backtest_id) < tuple_(*before))
+        return [Kept(*row) for row in self._rows(query.limit(limit))]
+
+    def kept(self, name: str) -> Kept | None:
+        """One that was kept; None: there is none by that name."""
+        rows = self._rows(select(*_COLUMNS).where(BacktestRow.backtest_id == name))
+        return Kept(*rows[0]) if rows else None
+
+    def stop(self) -> None:
+        """Ends the one that runs; for the end of the server."""
+        if self._running and self._running[1].poll() is None:
+            self._running[1].terminate()
+            self._running[1].wait(10)
+
+    def _alive(self) -> bool:
+        """Whether one works; a process that has noted its end is only leaving."""
+        if self._running is None or self._running[1].poll() is not None:
+            return False
+        noted = read_progress(self._home / self._running[0])
+        return noted is None or noted.state == "running"
+
+    def _prepare(self, folder: Path, asked: Asked, rules: str, truth: str) -> None:
+        """Writes its files and looks whether they can be used, so that the answer is at once."""
+        folder.mkdir(parents=True)
+        (folder / "truth.csv").write_text(truth, "utf-8")
+        load_truth(folder / "truth.csv")
+        try:
+            moment_of(asked.since or None), moment_of(asked.until or None)
+            own = rules.encode() or (self._settings.rules.read_bytes() if self._settings.rules else b"")
+            if own:
+                rule_set(parse_rules(own))
+                (folder / "rules.yaml").write_bytes(own)
+        except (SettingsError, OSError, UnicodeError) as error:
+            raise DataError(str(error)) from None
+        names = [*["rules.yaml"] * bool(own), *["default"] * (not own)]
+        job = replace(asked, rules=names, truth="truth.csv")
+        (folder / "job.json").write_text(json.dumps(asdict(job), indent=1), "utf-8")
+        write_progress(folder, Progress("running"))
+
+    def _spawn(self, folder: Path) -> subprocess.Popen[bytes]:
+        address = self._settings.database_url
+        given = {"CROSSWIND_DATA_DIR": str(self._settings.data_dir.resolve()), "CROSSWIND_MODEL": self._settings.model}
+        if address:
+            given["CROSSWIND_DATABASE_URL"] = address.get_secret_value()
+        with (folder / "log.txt").open("wb") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "crosswind.dashboard.backtest_job", str(folder.resolve())],
+                env={**os.environ, **given}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    def _rows(self, query: Any) -> Any:
+        try:
+            with self._engine.connect() as connection:
+                return connection.execute(query).all()
+        except SQLAlchemyError as error:
+            cause = str(getattr(error, "orig", None) or type(error).__name__).splitlines()[0]
+            raise DatabaseError(f"backtests cannot be read: {cause}; is the database up?") from error
+
+
+_COLUMNS = (BacktestRow.backtest_id, BacktestRow.created_at, BacktestRow.title, BacktestRow.summary)

@@ -1,0 +1,127 @@
+"""The pages of work: rules, backtests, subscriptions, feeds. What they show follows the address and the data."""
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from dash import Dash, Input, Output, State, ctx
+from dash.exceptions import PreventUpdate
+
+from crosswind.dashboard import backtests_page, feeds, i18n, rules_page, subscriptions_page
+from crosswind.dashboard.i18n import _
+from crosswind.dashboard.login import who
+from crosswind.dashboard.pages.frame import waiting
+from crosswind.dashboard.place import Place
+from crosswind.dashboard.rules_desk import MAX_TEXT
+from crosswind.dashboard.view import View
+from crosswind.dashboard.work_api import Work, one_of, page_of
+from crosswind.errors import DatabaseError, DataError
+from crosswind.stream.adapters.postgres import alert_orders
+from crosswind.stream.adapters.postgres.accounts import Role
+from crosswind.stream.adapters.postgres.subscriptions import Subscriptions
+
+_log = structlog.get_logger(__name__)
+_DATA = (Input("url", "pathname"), Input("url", "search"), Input("pulse", "data"))
+SHOWN = 100
+"""Backtests on their page."""
+
+Render = Callable[..., Awaitable[Any]]
+
+
+def patient(render: Render) -> Render:
+    """While the database does not answer, the page keeps what it shows; the header says so."""
+
+    @functools.wraps(render)
+    async def rendering(*arguments: Any) -> Any:
+        i18n.use(View.from_query(arguments[1]).ui)  # path, search, …
+        try:
+            return await render(*arguments)
+        except DatabaseError as error:
+            _log.warning("a page could not be refreshed", page=render.__name__, error=str(error))
+            raise PreventUpdate from None
+
+    return rendering
+
+
+def add_work_callbacks(app: Dash, work: Work) -> None:
+    """Registers the callbacks of these pages."""
+    _add_frame(app)
+    _add_feeds(app, work)
+    _add_subscriptions(app, work)
+    _add_rules(app, work)
+    _add_backtests(app, work)
+
+
+def _add_frame(app: Dash) -> None:
+    @app.callback(Output("waiting", "children"), Output("skip", "children"), Input("url", "search"))
+    async def words(search: str) -> Any:
+        i18n.use(View.from_query(search).ui)
+        return waiting(), _("Skip to content")
+
+
+def _add_feeds(app: Dash, work: Work) -> None:
+    @app.callback(Output("feeds", "children"), *_DATA)
+    @patient
+    async def sources(_path: str, search: str, _pulse: Any) -> Any:
+        found = await asyncio.to_thread(lambda: feeds.read(work.reader, work.reader.status()))
+        return feeds.page(found, Place.from_query(search), View.from_query(search))
+
+
+def _add_subscriptions(app: Dash, work: Work) -> None:
+    store = Subscriptions(work.reader.engine, work.reader.run)
+
+    @app.callback(Output("subscriptions", "children"), *_DATA)
+    @patient
+    async def subscriptions(_path: str, search: str, _pulse: Any) -> Any:
+        place = Place.from_query(search)
+        found = await asyncio.to_thread(subscriptions_page.read, store, who(), place)
+        return subscriptions_page.page(found, place, View.from_query(search))
+
+
+def _add_rules(app: Dash, work: Work) -> None:
+    @app.callback(Output("rules", "children"), *_DATA)
+    @patient
+    async def rules(_path: str, _search: str, _pulse: Any) -> Any:
+        scored = await asyncio.to_thread(alert_orders.scorecard, work.reader.engine, work.reader.run, 90)
+        return rules_page.page(await asyncio.to_thread(work.rules.current), scored)
+
+    @app.callback(Output("rules-editor", "children"), Input("url", "pathname"), State("url", "search"))
+    @patient
+    async def editor(_path: str, _search: str) -> Any:
+        return rules_page.editor(await asyncio.to_thread(work.rules.current), who())
+
+    @app.callback(
+        Output("rules-preview", "children"), Output("rules-checked", "value"), Input("rules-look", "n_clicks"),
+        State("url", "search"), State("rules-text", "value"), prevent_initial_call=True,
+    )  # fmt: skip
+    @patient
+    async def look(clicks: int, _search: str, text: Any) -> Any:
+        if not clicks or not ctx.triggered_id:
+            raise PreventUpdate
+        if who().role < Role.ANALYST:
+            return rules_page.refused(_("Previews are for analysts.")), ""
+        try:
+            found = await asyncio.to_thread(work.rules.preview, str(text or "")[: MAX_TEXT + 1])
+        except DataError as error:
+            return rules_page.refused(str(error)), ""
+        return rules_page.previewed(found), found.checked
+
+
+def _add_backtests(app: Dash, work: Work) -> None:
+    @app.callback(
+        Output("backtests", "children"), Output("backtest-open", "children"), Output("backtests-beat", "disabled"),
+        *_DATA, Input("backtests-beat", "n_intervals"),
+    )  # fmt: skip
+    @patient
+    async def backtests(_path: str, search: str, _pulse: Any, _beat: Any) -> Any:
+        place, view = Place.from_query(search), View.from_query(search)
+        found = await asyncio.to_thread(page_of, work.backtests, "", SHOWN)
+        one, other = [
+            await asyncio.to_thread(one_of, work.backtests, name) if name else None
+            for name in (place.open, place.against)
+        ]
+        running = any(one.state == "running" for one in found.backtests)
+        return (backtests_page.page(found.backtests, place, view), backtests_page.opened(one, other, place, view),
+                not running)  # fmt: skip

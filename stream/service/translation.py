@@ -1,0 +1,119 @@
+"""Translated headlines: what is known, what lacks, and what cannot be had. A missing language pair is said."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """An article's headline in another language. `text` None: there is no translator from `source` to `target`."""
+
+    source: str
+    target: str
+    text: str | None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """A stored article's headline, with the translation that was kept of these very words, if there is one."""
+
+    article_id: str
+    title: str
+    lang: str
+    text: str | None = None
+    model: str | None = None
+
+
+class Translator(Protocol):
+    """Translates between the language pairs that it was given."""
+
+    def version(self, source: str, target: str) -> str | None:
+        """The version of a pair's model; None: there is no such pair."""
+        ...
+
+    def translate(self, source: str, target: str, texts: Sequence[str]) -> list[str]:
+        """One translation per text, in order. Blocking.
+
+        Raises:
+            ModelError: there is no such pair, or it cannot be used.
+        """
+        ...
+
+
+class TranslationStore(Protocol):
+    """Where translations are kept. Methods raise DatabaseError."""
+
+    def headlines(self, run: str, article_ids: Sequence[str], target: str) -> list[Headline]:
+        """Those of the articles that are stored."""
+        ...
+
+    def keep(self, run: str, target: str, found: Sequence[Headline]) -> None:
+        """Keeps translations; those of articles that are gone, or say something else now, are not."""
+        ...
+
+
+class Translations:
+    """Implements looking up and translating over a translator and a store."""
+
+    def __init__(self, translator: Translator, store: TranslationStore) -> None:
+        self._translator, self._store = translator, store
+
+    def look(self, run: str, article_ids: Sequence[str], target: str) -> tuple[dict[str, Translation], list[Headline]]:
+        """What can be said at once, by article id, and the headlines that have yet to be translated.
+
+        Articles in the target language and empty headlines are in neither.
+        """
+        answers: dict[str, Translation] = {}
+        lacking: list[Headline] = []
+        for found in self._store.headlines(run, article_ids, target) if article_ids else ():
+            if found.lang == target or not found.title.strip():
+                continue
+            version = self._translator.version(found.lang, target)
+            if version is None:
+                answers[found.article_id] = Translation(found.lang, target, None)
+            elif found.text is not None and found.model == version:
+                answers[found.article_id] = Translation(found.lang, target, found.text, version)
+            else:
+                lacking.append(found)
+        return answers, lacking
+
+    def translate(self, run: str, article_ids: Sequence[str], target: str) -> dict[str, Translation]:
+        """As `look`, with what lacked translated and kept.
+
+        Raises:
+            ModelError: a pair that is there cannot be used.
+            DatabaseError: the store cannot be reached.
+        """
+        answers, lacking = self.look(run, article_ids, target)
+        return answers | self.complete(run, lacking, target)
+
+    def complete(self, run: str, lacking: Sequence[Headline], target: str) -> dict[str, Translation]:
+        """Translates headlines, language by language, and keeps what came of it."""
+        answers: dict[str, Translation] = {}
+        for lang, group in groupby(sorted(lacking, key=lambda found: found.lang), key=lambda found: found.lang):
+            found = list(group)
+            version = self._translator.version(lang, target)
+            texts = self._translator.translate(lang, target, [headline.title for headline in found])
+            pairs = list(zip(found, texts, strict=True))
+            self._store.keep(run, target, [Headline(h.article_id, h.title, lang, t, version) for h, t in pairs])
+            answers |= {h.article_id: Translation(lang, target, text, version) for h, text in pairs}
+        return answers
+
+
+class Headlines(Protocol):
+    """What a page or a message asks for translations. It never waits long and never raises."""
+
+    def ask(self, run: str, article_ids: Sequence[str], target: str) -> Mapping[str, Translation]:
+        """What is known now, by article id."""
+        ...
+
+
+class NoHeadlines:
+    """Implements `Headlines` where no translator is configured: nothing is translated, and nothing is said of it."""
+
+    def ask(self, run: str, article_ids: Sequence[str], target: str) -> Mapping[str, Translation]:
+        """See `Headlines.ask`."""
+        return {}

@@ -1,0 +1,70 @@
+"""`crosswind alerts scorecard --truth`, as it is typed, on a run whose crisis is known."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+from typer.testing import CliRunner
+
+from crosswind.errors import DataError
+from crosswind.stream.adapters.postgres import alert_orders
+from crosswind.stream.alert_cli import app
+from crosswind.stream.domain.contract import Alert
+from tests.integration.alerts.world import END, ONSET, World, short_feed
+from tests.unit.alerts.feeds import START
+
+
+@pytest.fixture
+def world(engine: Engine) -> World:
+    world = World(engine)
+    world.ingest(short_feed())
+    return world
+
+
+def truth(folder: Path) -> Path:
+    path = folder / "truth.csv"
+    onset = START + timedelta(hours=ONSET)
+    rows = [f"run,{onset.isoformat()},{(onset + timedelta(hours=3)).isoformat()},credit",
+            f"calm,{(onset - timedelta(hours=6)).isoformat()},{(onset - timedelta(hours=5)).isoformat()},macro"]  # fmt: skip
+    path.write_text("\n".join(["name,onset,end,series", *rows]) + "\n")
+    return path
+
+
+def call(database_url: str, folder: Path, *words: str) -> str:
+    given = ["alerts", "scorecard", *words, "--database-url", database_url, "--data-dir", str(folder)]
+    found = CliRunner().invoke(app, given)
+    if found.exception and not isinstance(found.exception, SystemExit):
+        raise found.exception
+    return found.stdout
+
+
+def first(world: World) -> Alert:
+    return next(alert for alert in world.tick_at(END) if alert.cause == "fired" and alert.topic == "credit")
+
+
+def test_lead_time_and_precision_stand_side_by_side(world: World, database_url: str, tmp_path: Path) -> None:
+    alert = first(world)
+    alert_orders.judge(world.engine, "live", alert.group or alert.incident_id, "ann", useful=True)
+    words = ("--truth", str(truth(tmp_path)))
+    [card] = [one for one in json.loads(call(database_url, tmp_path, *words, "--json")) if one["rule"] == alert.rule]
+    expected = (START + timedelta(hours=ONSET) - alert.at) / timedelta(minutes=1)
+    assert (card["events"], card["detected"], card["precision"]) == (2, 1, 1.0)
+    assert card["lead_minutes"] == pytest.approx(expected)
+    shown = call(database_url, tmp_path, *words)
+    assert "1 of 2" in shown
+    assert f"{expected:.0f} min" in shown
+
+
+def test_without_truth_nothing_is_said_of_it(world: World, database_url: str, tmp_path: Path) -> None:
+    alert = first(world)
+    [card] = [one for one in json.loads(call(database_url, tmp_path, "--json")) if one["rule"] == alert.rule]
+    assert "lead_minutes" not in card
+    assert "lead" not in call(database_url, tmp_path)
+
+
+def test_a_truth_that_cannot_be_read_is_said_before_the_database_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match="expected onset, end, series"):
+        call("postgresql://nobody@127.0.0.1:1/none", tmp_path, "--truth", str(tmp_path / "bad.csv"))

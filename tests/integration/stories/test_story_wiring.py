@@ -1,0 +1,160 @@
+"""Stories in the running system: what the worker, the alert engine and both ways of replaying make of them."""
+
+import asyncio
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from crosswind.settings import Settings
+from crosswind.stream.adapters.alert_loop import run_alerts, told_and_evaluated, worker_stories
+from crosswind.stream.adapters.story_engine import keeps_meanings
+from crosswind.stream.replay.columns import Filter
+from crosswind.stream.replay.engine import Pace
+from crosswind.stream.replay.inprocess import Plan
+from crosswind.stream.replay.sources import Judge, Unscored, open_store
+from crosswind.stream.replay.stage import Clock, Stage
+from crosswind.stream.replay.through import Way, delete_rows, replay_through_kafka, write_log
+from crosswind.stream.service.rules import load_rules
+from tests.integration.alerts.test_alert_loop import FakeApp, FakeTopic, Parts
+from tests.integration.alerts.world import END, LATENESS, World
+from tests.integration.stories.world import SETTINGS, close, feed, one_story, put, scalar, tick
+from tests.unit.alerts.feeds import START
+from tests.unit.replay.world import fired, log_of, table
+
+OFF = Settings(_env_file=None, stories=False)
+ALL_CLOSED = START + timedelta(hours=END)
+MERGED = "SELECT count(*) FROM story WHERE merged_into IS NOT NULL"
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The log of the feed, replayed in this process."""
+    return log_of(tmp_path_factory.mktemp("expected"), table(feed()))
+
+
+def test_a_story_told_ninety_times_is_no_surge_and_its_headlines_are(engine: Engine) -> None:
+    put(engine, one_story())
+    assert [alert for alert in close(engine, ALL_CLOSED) if alert.topic == "credit"] == []
+    delete_rows(engine, "live")
+    put(engine, one_story())
+    assert "firing" in {alert.state for alert in close(engine, ALL_CLOSED, OFF) if alert.topic == "credit"}
+
+
+def test_a_surge_of_stories_fires_and_its_evidence_is_of_different_stories(engine: Engine) -> None:
+    put(engine, feed())
+    alerts = [alert for alert in close(engine, ALL_CLOSED) if alert.cause == "fired"]
+    assert "credit" in {alert.topic for alert in alerts}
+    query = text("SELECT count(DISTINCT joined) FROM story_member WHERE article_id = ANY(:ids)")
+    with engine.connect() as connection:
+        told = [connection.execute(query, {"ids": alert.evidence}).scalar() for alert in alerts]
+    assert told == [len(alert.evidence) for alert in alerts]
+
+
+def test_nothing_is_evaluated_before_it_has_its_stories(engine: Engine) -> None:
+    put(engine, feed())
+    stories, alerts = worker_stories(SETTINGS, engine), World(engine).alert_engine()
+    assert stories is not None
+    World(engine).move_watermark(ALL_CLOSED)
+    assert alerts.tick(START + timedelta(hours=2)) == []
+    assert scalar(engine, "SELECT evaluated_to FROM engine") == START + timedelta(hours=1, minutes=57)
+    with engine.begin() as connection:  # another worker is at it
+        connection.execute(text("SELECT pg_advisory_xact_lock(:kind, hashtext('live'))"), {"kind": 0x63777374})
+        assert told_and_evaluated(stories, alerts) == []
+    assert scalar(engine, "SELECT evaluated_to FROM engine") == START + timedelta(hours=1, minutes=57)
+
+
+def test_an_article_without_meaning_has_no_story(engine: Engine) -> None:
+    put(engine, one_story())
+    close(engine, ALL_CLOSED)
+    given = scalar(engine, "SELECT count(*) FROM story_member")
+    assert given == scalar(engine, "SELECT count(*) FROM article_meaning")
+    assert given == sum("Acme" in one.article.entities for one in one_story())
+
+
+class Silent:
+    """A model without the output `meaning`."""
+
+    version = provider = "silent"
+    score = Unscored.score
+
+
+def test_without_pgvector_or_meaning_stories_are_off_and_said_so(engine: Engine, capsys: object) -> None:
+    assert keeps_meanings(engine, Silent(), True)
+    assert not keeps_meanings(engine, Silent(), False)
+    assert worker_stories(OFF, engine) is None
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE article_meaning"))
+    assert not keeps_meanings(engine, Silent(), True)
+    assert worker_stories(SETTINGS, engine) is None
+    said = capsys.readouterr()  # type: ignore[attr-defined]
+    assert "has no output `meaning`" in said.out + said.err
+    assert "no pgvector" in said.out + said.err
+
+
+def test_the_worker_s_task_gives_stories_before_it_publishes(engine: Engine) -> None:
+    put(engine, feed())
+    World(engine).move_watermark(ALL_CLOSED + LATENESS)
+    topic = FakeTopic()
+
+    async def run() -> None:
+        task = asyncio.create_task(run_alerts(Parts(), engine, FakeApp(topic)))  # type: ignore[arg-type]
+        deadline = time.monotonic() + 60
+        while not any(alert.cause == "fired" for alert in topic.sent):
+            assert time.monotonic() < deadline
+            assert not task.done()
+            await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(run())
+    assert scalar(engine, "SELECT count(*) FROM story_member") == len(feed())
+
+
+def test_stories_matter_in_a_replay(tmp_path: Path, expected: bytes) -> None:
+    plain = log_of(tmp_path, table(feed()), stories=False)
+    assert fired(plain)
+    assert fired(expected)
+    assert plain != expected
+
+
+@pytest.mark.parametrize("batch", [1, 50])
+def test_batches_do_not_show_in_a_replay(tmp_path: Path, expected: bytes, batch: int) -> None:
+    assert log_of(tmp_path, table(feed()), batch=batch) == expected
+
+
+def test_live_with_restarts_and_redelivery_is_its_own_replay(engine: Engine, tmp_path: Path) -> None:
+    """Out of order within the lateness, everything delivered twice, a fresh worker for every tick."""
+    arrived = sorted(
+        feed(), key=lambda one: one.article.published_at + timedelta(seconds=int(one.article.article_id, 16) * 37 % 90)
+    )
+    for first in range(0, len(arrived), 13):
+        put(engine, arrived[first : first + 13], lanes=2)
+        put(engine, arrived[max(0, first - 20) : first + 5], lanes=2)
+        if first % 3 == 0:
+            tick(engine)
+    World(engine).execute("UPDATE watermark SET moved_at = moved_at - interval '1 hour'")  # the feed has ended
+    for _ in range(5):
+        tick(engine)
+    write_log(engine, "live", tmp_path / "live.jsonl")
+    live = (tmp_path / "live.jsonl").read_bytes()
+    assert fired(live)
+    assert scalar(engine, MERGED) != 0
+    tables = list(open_store(engine, "live", Filter(), Judge(Unscored)).tables)
+    assert log_of(tmp_path / "again", tables[0]) == live
+
+
+def test_a_replay_through_kafka_is_the_one_in_process(
+    broker: str, database_url: str, engine: Engine, tiny_bundle: Path, tmp_path: Path, expected: bytes
+) -> None:
+    stage = Stage(tmp_path / "staged")
+    stage.fill([table(feed())], Clock.PUBLISHED, LATENESS, stories=False)
+    plan = Plan("told", load_rules(), tmp_path, Pace(), batch=100)
+    settings = {"model": str(tiny_bundle), "session_timeout": "2.0"}
+    way = Way(broker, database_url, engine, partitions=1, worker_settings=settings)
+    assert replay_through_kafka(stage, plan, way, tmp_path).log.read_bytes() == expected
+    assert scalar(engine, MERGED) != 0
+    delete_rows(engine, "told")
+    assert scalar(engine, "SELECT count(*) FROM story") == 0
