@@ -4,8 +4,9 @@
     python bench/alerts.py --rooms 4 --young 2 --crises 2 --tuning 4 --json out.json
 
 Every threshold was, or is here, tuned on tuning seeds; every figure is of test seeds, which nothing else uses:
- - ours and the families by `stream/rules/calibration.json`, made by `bench/calibrate_alerts.py`;
- - each rival's published rule by one threshold of its own, here, to the same false alarms per series and month.
+ - the shipped default by `stream/rules/calibration.json` (`bench/calibrate_alerts.py`) alone: its rate is a promise;
+ - the other families by the same file, asked for the budget that achieves the wished rate on tuning newsrooms;
+ - each rival's published rule by one threshold of its own, likewise, its alarms held to our rule's least evidence.
 
 Two thirds of the calm newsrooms are old, one third is young: a feed's first week, in which little is known. Rivals are
 tuned and judged on old ones only, which is kind to them. The shipped statistic is also judged at the budget that the
@@ -45,8 +46,9 @@ AS_SHIPPED = "default as shipped"
 """The shipped rule's statistic at the budget that the rule asks for."""
 NAB_FALSE, NAB_STEEP = 0.11, 5.0
 TUNING_SEED = 900
+NOMINAL = np.geomspace(0.03, 30.0, 13)
+"""Budgets among which the families' are sought: a calibration holds for some newsrooms better than for others."""
 YOUNG_SEED, CRISIS_SEED = TEST_SEEDS + 50_000, TEST_SEEDS + 100_000
-Heights = Mapping[str, float]
 
 
 @dataclass
@@ -121,13 +123,42 @@ def judge_calm(tally: Tally, up: NDArray[np.bool_], hazard: list[str]) -> None:
         known[0], known[1] = known[0] + count, known[1] + months
 
 
-def tune_rivals(rooms: int, budget: float) -> dict[str, float]:
-    """One threshold per rival that gives `budget` false alarms per series and month on old tuning newsrooms."""
+@dataclass(frozen=True)
+class Tuned:
+    """What gives the wished false alarms on tuning newsrooms: the rivals' thresholds, and the families' budgets."""
+
+    limits: dict[str, float]
+    budgets: dict[str, float]
+
+
+def tune(rooms: int, known: Mapping[str, Table], budget: float) -> Tuned:
+    """Every rule but the shipped one, to `budget` false alarms per series and month; a third of the rooms is young, and
+    rivals are spared those."""
     rows: dict[str, list[Floats]] = {name: [] for name in RIVALS}
-    for number in tqdm(range(rooms), desc="tuning rivals", disable=None):
-        for name, score in rival_scores(newsroom(TUNING_SEED + number)).items():
+    families = {name: DETECTORS[name]() for name in known if name != load_rules().rules[0].detector.name}
+    counts = {name: np.zeros(len(NOMINAL)) for name in families}
+    months = 0.0
+    for number in tqdm(range(rooms), desc="tuning", disable=None):
+        young = number % 3 == 2
+        room = newsroom(TUNING_SEED + number, weeks=1 if young else 2, young=young)
+        found, typical = scores(room, families)
+        months += typical.size / MONTH_HOURS
+        for name, score in found.items():
+            counts[name] += [_alarms(_up(score, known[name], typical, at)) for at in NOMINAL]
+        for name, score in {} if young else rival_scores(room).items():
             rows[name] += list(score.astype(np.float32))
-    return {name: _tuned(each, budget) for name, each in rows.items()}
+    limits = {name: _tuned(each, budget) for name, each in rows.items()}
+    return Tuned(limits, {name: _nominal(count / months, budget) for name, count in counts.items()})
+
+
+def _alarms(up: NDArray[np.bool_]) -> int:
+    return sum(len(alarms(row)) for row in up if row.any())
+
+
+def _nominal(rates: Floats, budget: float) -> float:
+    """The budget to ask a calibration for, so that `budget` is achieved; `rates` are those at `NOMINAL`."""
+    rising = np.maximum.accumulate(np.maximum(rates, 1e-6)) * (1.0 + 1e-9 * np.arange(len(rates)))
+    return float(np.exp(np.interp(np.log(budget), np.log(rising), np.log(NOMINAL))))
 
 
 def _tuned(rows: list[Floats], budget: float) -> float:
@@ -167,19 +198,19 @@ def rooms(calm: int, young: int, hit: int) -> Iterator[tuple[Newsroom, bool]]:
 
 def compare(calm: int, young: int, hit: int, tuning: int, budget: float) -> dict[str, Tally]:
     """Everything over the same newsrooms."""
-    known, limits = tables(), tune_rivals(tuning, budget)
+    known = tables()
+    tuned = tune(tuning, known, budget)
     ours = {name: DETECTORS[name]() for name in known}
     shipped = load_rules().rules[0]
     hold = int(shipped.policy.hold.total_seconds() // 60)
     tallies: dict[str, Tally] = {}
     for room, crises in rooms(calm, young, hit):
         found, typical = scores(room, ours)
-        ups = {name: _up(score, known[name], typical, budget) for name, score in found.items()}
-        strict = _up(found[shipped.detector.name], shipped.table, typical, shipped.budget.at_most)
-        ups[AS_SHIPPED] = strict
+        ups = {name: _up(score, known[name], typical, tuned.budgets.get(name, budget)) for name, score in found.items()}
+        ups[AS_SHIPPED] = _up(found[shipped.detector.name], shipped.table, typical, shipped.budget.at_most)
         held = set(ups)
         if room.hours.any():
-            ups |= {name: score >= limits[name] for name, score in rival_scores(room).items()}
+            ups |= {name: score >= tuned.limits[name] for name, score in rival_scores(room).items()}
         for name, up in ups.items():
             tally = tallies.setdefault(name, Tally())
             if crises:
@@ -241,7 +272,7 @@ def main() -> int:
     parser.add_argument("--rooms", type=int, default=40, help="old newsrooms without crises: 40 series × 2 weeks each")
     parser.add_argument("--young", type=int, default=20, help="young ones: 40 series × their first week each")
     parser.add_argument("--crises", type=int, default=12, help="newsrooms with about 80 crises each")
-    parser.add_argument("--tuning", type=int, default=15, help="newsrooms on which the rivals' thresholds are tuned")
+    parser.add_argument("--tuning", type=int, default=18, help="newsrooms on which rivals and families are tuned")
     parser.add_argument("--budget", type=float, default=BUDGET, help="false alarms per series and month")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

@@ -1,6 +1,7 @@
 """Every statistic over a newsroom, minute by minute: scores of ours and of the rules that rivals publish."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,7 @@ class Past:
         self._sums = [np.pad(np.cumsum(each, axis=1), ((0, 0), (1, 0))) for each in whole]
         self._ends = np.arange(history + WARM + 1, history + room.run.shape[0] + 1)
         self.sources = room.sources[:, WARM:]
+        self._fresh = _running(room.fresh)
         self._hourly = [_by_the_hour(sums) for sums in self._sums]
 
     def sum(self, what: int, width: int, lag: int = 0) -> Floats:
@@ -79,6 +81,12 @@ class Past:
         ends = self._ends - lag
         sums = self._sums[what]
         return np.asarray(sums[:, ends] - sums[:, ends - width])
+
+    def enough(self, width: int) -> NDArray[np.bool_]:
+        """The evidence that our own rule asks for, in a window of so many minutes."""
+        ends = np.arange(WARM + 1, self._fresh.shape[1])
+        headlines = self._fresh[:, ends] - self._fresh[:, np.maximum(ends - width, 0)]
+        return np.asarray((headlines >= LEAST_HEADLINES) & (self.sources >= LEAST_SOURCES))
 
     def moments(self, what: int, days: int) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the hourly sums of the preceding days."""
@@ -115,14 +123,14 @@ def _day_above_week(past: Past) -> Floats:
     return np.maximum((week[0] - np.mean(week, axis=0)) / np.maximum(spread, 0.5), 0.0)
 
 
-def _share_points(past: Past) -> Floats:
+def _share_points(past: Past, least: int = 5) -> Floats:
     now = past.sum(0, 60) / np.maximum(past.sum(1, 60), 1.0)
     usual = past.sum(0, WEEK * 60, 60) / np.maximum(past.sum(1, WEEK * 60, 60), 1.0)
-    return np.where(past.sum(1, 60) >= 5, np.maximum(now - usual, 0.0), 0.0)
+    return np.where(past.sum(1, 60) >= least, np.maximum(now - usual, 0.0), 0.0)
 
 
-def _share_level(past: Past) -> Floats:
-    return np.where(past.sum(1, 120) >= 5, past.sum(0, 120) / np.maximum(past.sum(1, 120), 1.0), 0.0)
+def _share_level(past: Past, least: int = 5) -> Floats:
+    return np.where(past.sum(1, 120) >= least, past.sum(0, 120) / np.maximum(past.sum(1, 120), 1.0), 0.0)
 
 
 def _z(past: Past) -> Floats:
@@ -136,19 +144,22 @@ def _plain_ewma(past: Past) -> Floats:
     return np.maximum((smooth - mean) / np.maximum(spread * np.sqrt(0.3 / 1.7), 0.2), 0.0)
 
 
-RIVALS: Mapping[str, Callable[[Past], Floats]] = {
-    "2x rate, 6 sources": _rate,
-    "5 sigma, 14 days": _five_sigma,
-    "24 h over 7 d + 2 sd": _day_above_week,
-    "negative share + points": _share_points,
-    "negative share in 2 h": _share_level,
-    "plain z-score": _z,
-    "plain EWMA": _plain_ewma,
+RIVALS: Mapping[str, tuple[Callable[[Past], Floats], int]] = {
+    "2x rate, 6 sources": (_rate, 60),
+    "5 sigma, 14 days": (_five_sigma, 60),
+    "24 h over 7 d + 2 sd": (_day_above_week, 1440),
+    "negative share + points": (_share_points, 60),
+    "same, 15 articles at least": (partial(_share_points, least=15), 60),
+    "negative share in 2 h": (_share_level, 120),
+    "same of 15 or more in 2 h": (partial(_share_level, least=15), 120),
+    "plain z-score": (_z, 60),
+    "plain EWMA": (_plain_ewma, 480),
 }
-"""The rules that rivals publish, each as a score whose threshold is theirs to tune."""
+"""The rules that rivals publish, each as a score whose threshold is theirs to tune, and the minutes that it looks at. A
+share of few articles is often 1, which no threshold can tell apart; so the two share rules are also given a floor."""
 
 
 def rival_scores(room: Newsroom) -> dict[str, Floats]:
-    """Scores [series, minutes - WARM] of each."""
+    """Scores [series, minutes - WARM] of each, with the evidence that our rule asks for, which they do not publish."""
     past = Past(room)
-    return {name: rule(past) for name, rule in RIVALS.items()}
+    return {name: np.where(past.enough(width), rule(past), 0.0) for name, (rule, width) in RIVALS.items()}

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dash import Dash
@@ -30,7 +30,9 @@ from crosswind.dashboard.work import add_work_callbacks
 from crosswind.dashboard.work_api import Work, add_work
 from crosswind.settings import Settings
 from crosswind.stream.adapters.postgres.accounts import Accounts
-from crosswind.stream.adapters.translation_desk import TranslationDesk, open_translations
+
+if TYPE_CHECKING:
+    from crosswind.stream.adapters.translation_desk import TranslationDesk
 
 _INDEX = """<!DOCTYPE html>
 <html lang="en">
@@ -63,8 +65,7 @@ def create_app(settings: Settings, engine: Engine, writer: Engine | None = None)
         writer: what people say to alerts, and logins, are written with; None: nobody can act or log in.
     """
     reader = Reader(engine, settings.run)
-    translations = open_translations(settings, writer) if writer else None
-    headlines = TranslationDesk(translations) if translations else None
+    headlines = _headlines(settings, writer) if writer and settings.translators else None
     pulse, live = Pulse(reader.version), Live(reader, headlines=headlines)
     backtests = Backtests(settings, engine)
     server = FastAPI(
@@ -121,7 +122,15 @@ def _add_pages(server: FastAPI, live: Live, work: Work) -> list[str]:
     return list(dash.csp_hashes())
 
 
-def _lifespan(pulse: Pulse, backtests: Backtests, headlines: TranslationDesk | None) -> Any:
+def _headlines(settings: Settings, writer: Engine) -> "TranslationDesk | None":
+    # Here, because only who translates needs ONNX Runtime.
+    from crosswind.stream.adapters.translation_desk import TranslationDesk, open_translations
+
+    translations = open_translations(settings, writer)
+    return TranslationDesk(translations) if translations else None
+
+
+def _lifespan(pulse: Pulse, backtests: Backtests, headlines: "TranslationDesk | None") -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         looking = asyncio.create_task(pulse.run())

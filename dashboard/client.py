@@ -1,8 +1,8 @@
 """A thin typed client of the API, for scripts and for our own command line.
 
->>> with Client("http://127.0.0.1:8050") as client:  # doctest: +SKIP
-...     for article in client.articles(topics=["credit"], sentiment="negative"):
-...         print(article.published_at, article.title)
+    with Client("http://127.0.0.1:8050") as client:
+        for article in client.articles(topics=["credit"], sentiment="negative"):
+            print(article.published_at, article.title)
 """
 
 import json

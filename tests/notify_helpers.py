@@ -2,6 +2,8 @@
 
 import asyncio
 import threading
+import urllib.error
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 from cryptography.fernet import Fernet
+from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Connection, Engine, text
 
 from crosswind.stream.adapters.postgres.outbox import enqueue
@@ -131,3 +134,17 @@ def receiver() -> Iterator[Receiver]:
 def rows(engine: Engine, query: str) -> list[tuple[Any, ...]]:
     with engine.connect() as connection:
         return [tuple(row) for row in connection.execute(text(query))]
+
+
+def scrape(address: str) -> dict[str, float]:
+    """Series and values; empty while nobody answers."""
+    try:
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            families = list(text_string_to_metric_families(answer.read().decode()))
+    except (urllib.error.URLError, ConnectionError):
+        return {}
+    return {
+        sample.name + ("{" + ",".join(f'{k}="{v}"' for k, v in sample.labels.items()) + "}") * bool(sample.labels):
+            sample.value
+        for family in families for sample in family.samples
+    }  # fmt: skip

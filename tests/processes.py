@@ -9,6 +9,9 @@ from pathlib import Path
 
 from sqlalchemy import Engine, text
 
+PATIENCE = float(os.environ.get("CROSSWIND_TEST_PATIENCE", "1"))
+"""Deadlines are so many times longer: for a machine that is busy with something else."""
+
 _WORKER = """
 import asyncio, os, signal, time
 from crosswind.settings import load_settings
@@ -76,10 +79,15 @@ def start_worker(
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str, every: float = 0.1) -> None:
     """Polls until `condition` holds, `every` so many seconds; fails the test at the deadline."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(every)
+
+
+def left(worker: subprocess.Popen[bytes]) -> int:
+    """The exit status of a worker that was told to end: within ten seconds, as promised."""
+    return worker.wait(10 * PATIENCE)
 
 
 def count(engine: Engine, table: str) -> int:

@@ -7,12 +7,15 @@ from typing import Any
 
 def both_heads(folder: Path, batch: int) -> Callable[[list[str]], list[dict[str, Any]]]:
     """Texts to `topic`, `sentiment` and the probability `negative`; `batch` texts at once where there are more."""
+    import logging
+
     import torch
     from transformers import AutoTokenizer, PreTrainedModel, TextClassificationPipeline
     from transformers.modeling_outputs import SequenceClassifierOutput
 
     from crosswind.export.sources import load_source
 
+    logging.getLogger("transformers").setLevel(logging.CRITICAL)  # that a class of ours is not in its list
     source = load_source(folder)
     labels = [f"{head.name}/{label}" for head in source.heads for label in head.labels]
 

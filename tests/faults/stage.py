@@ -18,7 +18,7 @@ from crosswind.stream.adapters.kafka.topics import ensure_topics
 from crosswind.stream.domain.article import Origin
 from crosswind.stream.domain.contract import decode_scored
 from tests.oracle import Feed, check, dead_letters, origins, records, send
-from tests.processes import count, start_worker, wait_for
+from tests.processes import PATIENCE, count, start_worker, wait_for
 
 DRAIN_SECONDS = 60.0
 """From the end of the last fault to lag 0, at most."""
@@ -149,7 +149,7 @@ class Stage:
         self.wait_until_shared()  # one that is still starting has no handler for SIGTERM yet
         for worker in self.workers:
             worker.terminate()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 10 * PATIENCE
         for worker in self.workers:
             try:
                 worker.wait(max(0.0, deadline - time.monotonic()))

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from crosswind.settings import Settings
 from crosswind.stream.adapters.kafka.topics import ensure_topics
 from tests.oracle import buckets, expected, make_feed
-from tests.processes import count, start_worker, wait_for
+from tests.processes import count, left, start_worker, wait_for
 
 FEED = make_feed(500)
 YEAR = timedelta(days=365)
@@ -37,7 +37,7 @@ def test_clocks_that_are_wrong_change_no_count_and_no_watermark(
         wait_for(lambda: count(engine, "duplicate") == FEED.duplicates, 30, "every duplicate is named")
     finally:
         worker.terminate()
-        assert worker.wait(10) == 0
+        assert left(worker) == 0
     found = {key: tally for key, tally in buckets(engine).items() if key[0] < now}  # type: ignore[operator]
     assert found == expected(FEED, tiny_bundle)
     with engine.connect() as connection:

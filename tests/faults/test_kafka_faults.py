@@ -9,6 +9,7 @@ from sqlalchemy import Engine, text
 from tests.faults.stage import Setter, Stage
 from tests.kafka_server import KafkaServer
 from tests.oracle import make_feed
+from tests.processes import left
 
 pytestmark = pytest.mark.timeout(900)
 LARGE = make_feed(10_000)
@@ -27,6 +28,7 @@ def test_a_worker_is_killed_again_and_again(kafka: str, database_url: str, engin
 
 
 @pytest.mark.full
+@pytest.mark.timeout(3600)
 def test_a_worker_is_killed_thirty_times(kafka: str, database_url: str, engine: Engine, stages: Setter) -> None:
     _kill_workers(stages(kafka, database_url, engine, feed=LARGE), kills=30)
 
@@ -53,6 +55,7 @@ def test_the_broker_is_killed(own_kafka: KafkaServer, database_url: str, engine:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(3600)
 def test_the_broker_is_killed_five_times_and_stopped_for_thirty_seconds(
     own_kafka: KafkaServer, database_url: str, engine: Engine, stages: Setter
 ) -> None:
@@ -98,6 +101,7 @@ def test_sigterm_leaves_within_ten_seconds(kafka: str, database_url: str, engine
 
 
 @pytest.mark.full
+@pytest.mark.timeout(3600)
 def test_sigterm_twenty_times(kafka: str, database_url: str, engine: Engine, stages: Setter) -> None:
     _terminate(stages(kafka, database_url, engine, feed=LARGE), times=20)
 
@@ -110,7 +114,7 @@ def _terminate(stage: Stage, times: int) -> None:
         stage.wait_for_progress(rng.randint(1, stage.feed.articles // times // 3))
         leaver = rng.randrange(2)
         stage.workers[leaver].terminate()
-        assert stage.workers[leaver].wait(10) == 0
+        assert left(stage.workers[leaver]) == 0
         stage.check_offsets()
         stage.start(leaver)
     stage.drain()
@@ -124,6 +128,7 @@ def test_a_worker_joins_and_leaves(kafka: str, database_url: str, engine: Engine
 
 
 @pytest.mark.full
+@pytest.mark.timeout(3600)
 def test_a_worker_joins_and_leaves_twenty_times(kafka: str, database_url: str, engine: Engine, stages: Setter) -> None:
     _join_and_leave(stages(kafka, database_url, engine, feed=LARGE, partitions=6), times=20)
 
@@ -136,7 +141,7 @@ def _join_and_leave(stage: Stage, times: int) -> None:
         stage.start(2)
         stage.wait_until_shared()
         stage.workers[2].terminate()
-        assert stage.workers.pop().wait(10) == 0
+        assert left(stage.workers.pop()) == 0
         stage.ports.pop()
     stage.drain()
     assert stage.ended() == []

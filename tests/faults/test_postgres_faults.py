@@ -20,7 +20,7 @@ from crosswind.stream.adapters.postgres.embedded import EmbeddedPostgres
 from crosswind.stream.adapters.postgres.engine import connect, migrate
 from tests.faults.stage import Setter
 from tests.oracle import check, make_feed, send
-from tests.processes import count, start_worker, wait_for
+from tests.processes import count, left, start_worker, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 FEED = make_feed(600)
@@ -109,7 +109,7 @@ def test_the_connection_is_cut_during_a_commit(
         wait_for(lambda: count(engine, "duplicate") == FEED.duplicates, 30, "every duplicate is named")
     finally:
         worker.terminate()
-        assert worker.wait(10) == 0
+        assert left(worker) == 0
     retries = (tmp_path / "worker.log").read_text("utf-8").count('"event": "retrying"')
     assert retries >= 4, "the connection was cut too seldom to prove anything"
     check(engine, broker, Settings().dead_topic, FEED, sent, tiny_bundle)
@@ -153,7 +153,7 @@ def test_the_disk_under_postgres_is_full(small_disk: Path, broker: str, tiny_bun
             wait_for(lambda: count(engine, "article") == FEED.articles, 60, "every article is stored")
             wait_for(lambda: count(engine, "duplicate") == FEED.duplicates, 30, "every duplicate is named")
             worker.send_signal(signal.SIGTERM)
-            assert worker.wait(10) == 0
+            assert left(worker) == 0
             check(engine, broker, Settings().dead_topic, FEED, sent, tiny_bundle)
     finally:
         server.stop()

@@ -13,7 +13,7 @@ from crosswind.stream.domain.article import Origin
 from crosswind.stream.domain.contract import decode_scored
 from tests.faults.stage import offsets
 from tests.oracle import check, dead_letters, make_feed, origins, records, send
-from tests.processes import count, start_worker, wait_for
+from tests.processes import count, left, start_worker, wait_for
 
 FEED = make_feed(1500)
 POINTS = ("before-publish", "after-publish", "before-ack-raw", "before-commit", "after-commit", "before-ack-scored")
@@ -48,7 +48,7 @@ def test_killed_at(
         wait_for(lambda: count(engine, "duplicate") == FEED.duplicates, 30, "every duplicate is named")
     finally:
         worker.terminate()
-        assert worker.wait(10) == 0
+        assert left(worker) == 0
     check(engine, broker, DEAD, FEED, killed, tiny_bundle)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from crosswind.settings import Settings
 from crosswind.stream.adapters.kafka.topics import ensure_topics
-from tests.processes import count, start_worker, wait_for
+from tests.processes import count, left, start_worker, wait_for
 
 CACHED = """
 from crosswind.stream.domain.article import PPM, Score, Sentiment
@@ -48,4 +48,4 @@ def test_memory_is_flat_over_the_last_half(
         assert process.memory_info().rss < half * GROWTH
     finally:
         worker.terminate()
-        assert worker.wait(10) == 0
+        assert left(worker) == 0

@@ -14,7 +14,7 @@ from crosswind.settings import Settings
 from crosswind.stream.adapters.kafka.embedded import free_port
 from crosswind.stream.adapters.kafka.topics import ensure_topics
 from tests.oracle import check, make_feed, send
-from tests.processes import count, start_worker, wait_for
+from tests.processes import count, left, start_worker, wait_for
 
 FEED = make_feed(600)
 RAISES = """
@@ -55,7 +55,7 @@ def test_an_exception_in_an_agent_ends_the_worker_and_loses_nothing(
         wait_for(lambda: count(engine, "duplicate") == FEED.duplicates, 30, "every duplicate is named")
     finally:
         worker.terminate()
-        assert worker.wait(10) == 0
+        assert left(worker) == 0
     check(engine, broker, Settings().dead_topic, FEED, sent, tiny_bundle)
 
 
@@ -94,7 +94,7 @@ def test_a_worker_that_is_done_stays(broker: str, database_url: str, engine: Eng
     assert (answer.status_code, worker.poll()) == (200, None), answer.text
     assert answer.json() == {"live": True, "lag": 0}
     worker.terminate()
-    assert worker.wait(10) == 0
+    assert left(worker) == 0
 
 
 @pytest.mark.parametrize("seconds", [0.0, 1.0, 2.0, 3.5, 5.0])
@@ -109,4 +109,4 @@ def test_sigterm_while_it_starts(
     wait_for(begun.exists, 60, "the worker begins")
     time.sleep(seconds)  # the moment is what is tried here
     os.kill(worker.pid, signal.SIGTERM)
-    assert worker.wait(10) == 0, _log(tmp_path)
+    assert left(worker) == 0, _log(tmp_path)

@@ -44,7 +44,7 @@ def _plain(alerts: list[Alert]) -> list[dict[str, object]]:
 def test_a_bank_run_fires_once_and_resolves(world: World) -> None:
     alerts = world.tick_at(END)
     credit = [alert for alert in alerts if alert.topic == "credit"]
-    assert [alert.state for alert in credit] == ["pending", "firing", "resolved"]
+    assert [alert.cause for alert in credit] == ["opened", "fired", "escalated", "resolved"]
     assert timedelta(0) < credit[1].at - (START + timedelta(hours=ONSET)) <= timedelta(minutes=30)
     assert {alert.entity for alert in alerts} == {"*", "Acme"}
     assert [alert.seq for alert in alerts] == list(range(1, len(alerts) + 1))

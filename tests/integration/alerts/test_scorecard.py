@@ -25,9 +25,9 @@ def world(engine: Engine) -> World:
 
 def truth(folder: Path) -> Path:
     path = folder / "truth.csv"
-    onset = START + timedelta(hours=ONSET)
-    rows = [f"run,{onset.isoformat()},{(onset + timedelta(hours=3)).isoformat()},credit",
-            f"calm,{(onset - timedelta(hours=6)).isoformat()},{(onset - timedelta(hours=5)).isoformat()},macro"]  # fmt: skip
+    spans = [("run", ONSET, ONSET + 3, "credit"), ("calm", ONSET - 6, ONSET - 5, "macro")]
+    rows = [",".join([name, *((START + timedelta(hours=n)).isoformat() for n in (since, until)), series])
+            for name, since, until, series in spans]  # fmt: skip
     path.write_text("\n".join(["name,onset,end,series", *rows]) + "\n")
     return path
 

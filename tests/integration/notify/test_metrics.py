@@ -4,15 +4,12 @@ import asyncio
 import math
 import re
 import socket
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
-from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine
 
 from crosswind.errors import SettingsError
@@ -23,7 +20,7 @@ from crosswind.stream.adapters.postgres.outbox_upkeep import Waiting, waiting
 from crosswind.stream.notify.adapters.metrics import REASONS, NotifyMetrics, reason_of, served
 from crosswind.stream.notify.adapters.senders import Senders
 from crosswind.stream.notify.service.dispatcher import Dispatcher, Reply
-from tests.notify_helpers import KEY, VAULT, Receiver, alert, fire, receiver, rows, subscribe
+from tests.notify_helpers import KEY, VAULT, Receiver, alert, fire, receiver, rows, scrape, subscribe
 
 DOCS = Path(__file__).parents[3] / "docs" / "subscriptions.md"
 FAST = tuple(timedelta(seconds=0.05) for _ in range(3))
@@ -33,20 +30,6 @@ FAST = tuple(timedelta(seconds=0.05) for _ in range(3))
 def there() -> Iterator[Receiver]:
     with receiver() as started:
         yield started
-
-
-def scrape(address: str) -> dict[str, float]:
-    """Series and values; empty while nobody answers."""
-    try:
-        with urllib.request.urlopen(address, timeout=10) as answer:
-            families = list(text_string_to_metric_families(answer.read().decode()))
-    except (urllib.error.URLError, ConnectionError):
-        return {}
-    return {
-        sample.name + ("{" + ",".join(f'{k}="{v}"' for k, v in sample.labels.items()) + "}") * bool(sample.labels):
-            sample.value
-        for family in families for sample in family.samples
-    }  # fmt: skip
 
 
 async def scraped(metrics: NotifyMetrics, look: Callable[[], Waiting]) -> dict[str, float]:

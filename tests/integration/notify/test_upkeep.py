@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,11 +15,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
+from crosswind.errors import DatabaseError
 from crosswind.stream.adapters.postgres.outbox_upkeep import Pruned, prune, waiting
 from crosswind.stream.adapters.postgres.subscriptions import Subscriptions
 from crosswind.stream.notify.adapters.upkeep import run_upkeep
 from crosswind.stream.notify.domain.subscription import Channel, Standing
-from tests.notify_helpers import KEY, Receiver, alert, fire, receiver, rows, subscribe
+from tests.notify_helpers import KEY, Receiver, alert, fire, receiver, rows, scrape, subscribe
 
 TABLES = ("message", "outbox", "delivery")
 
@@ -115,11 +117,11 @@ def test_streams_resume_from_any_number_and_old_tests_go(engine: Engine) -> None
     new = subscribe(engine, channel=Channel.STREAM)
     fire(engine, alert())
     over(engine)
-    put(engine, """INSERT INTO delivery (message_id, subscription_id, at, attempt, outcome, status, detail, milliseconds)
-        SELECT 'test_' || n, :id, now() - make_interval(days => n), 1, 'failed', 500, '', 1
-        FROM generate_series(81, 100) AS n""", id=new)  # fmt: skip
-    assert swept(engine)[0] == Pruned(0, 0, 10) or swept(engine)[0] == Pruned()
-    assert counts(engine) == (0, 1, 10)
+    put(engine, """INSERT INTO delivery (message_id, subscription_id, at, attempt, outcome, status, detail,
+        milliseconds) SELECT 'test_' || n, :id, now() - make_interval(days => n), 1, 'failed', 500, '', 1
+        FROM generate_series(81, 100) AS n WHERE n <> 90""", id=new)  # fmt: skip
+    assert swept(engine)[0] == Pruned(0, 0, 10)
+    assert counts(engine) == (0, 1, 9)
     assert [found.seq for found in Subscriptions(engine, "live").after(new, 0)] == [1]
 
 
@@ -145,8 +147,6 @@ def test_two_at_once_drop_each_row_once(engine: Engine) -> None:
 
 
 def test_the_upkeep_sweeps_again_and_again_and_survives_an_outage(engine: Engine) -> None:
-    from crosswind.errors import DatabaseError
-
     answers: list[Pruned | DatabaseError] = [Pruned(1, 1, 1), DatabaseError("away"), Pruned(2, 2, 2), Pruned()]
     told: list[Pruned] = []
 
@@ -184,8 +184,6 @@ def test_what_waits_is_what_active_subscriptions_have(engine: Engine) -> None:
 
 
 def free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -195,8 +193,6 @@ def test_a_running_dispatcher_counts_and_prunes(
     engine: Engine, database_url: str, there: Receiver, tmp_path: Path
 ) -> None:
     """The real process: its metrics on loopback, and old rows gone without anybody asking."""
-    from tests.integration.notify.test_metrics import scrape
-
     old = subscribe(engine, there.address + "/ok/old")
     fire(engine, alert(9, "inc9"))
     over(engine)
