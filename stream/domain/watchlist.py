@@ -65,7 +65,8 @@ def fold(text: str) -> str:
     >>> fold("ＴＥＳＬＡ  Straße")
     'tesla strasse'
     """
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    plain = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(plain.split())
 
 
 class Watchlist:
@@ -100,8 +101,11 @@ class Watchlist:
         if self._automaton is None:
             return ()
         folded = fold(text)
+        matches = self._automaton.find_matches_as_indexes(folded, overlapping=True)
+        if not matches:
+            return ()
         found = set()
-        for pattern, start, end in self._automaton.find_matches_as_indexes(folded, overlapping=True):
+        for pattern, start, end in matches:
             for alias in self._by_text[self._texts[pattern]]:
                 if alias.entity not in found and alias.lang in ("", lang) and _stands_alone(folded, start, end):
                     found.add(alias.entity)
@@ -110,7 +114,8 @@ class Watchlist:
 
 def with_watched(entities: tuple[str, ...], text: str, lang: str, watchlist: Watchlist) -> tuple[str, ...]:
     """An article's entities and those that the watchlist finds in it, each once, the given ones first."""
-    return tuple(dict.fromkeys((*entities, *watchlist.find(text, lang))))
+    watched = watchlist.find(text, lang)
+    return tuple(dict.fromkeys((*entities, *watched))) if watched else entities
 
 
 def aliases_of(entities: Mapping[str, Mapping[str, Iterable[str]]]) -> list[Alias]:

@@ -82,4 +82,5 @@ def judge(
 
 
 def _watched(article: Article, watchlist: Watchlist) -> Article:
-    return replace(article, entities=with_watched(article.entities, article.text, article.lang, watchlist))
+    entities = with_watched(article.entities, article.text, article.lang, watchlist)
+    return article if entities is article.entities else replace(article, entities=entities)
