@@ -38,6 +38,7 @@ from crosswind.stream.adapters.onnx_scorer import OnnxScorer
 
 SPEED, TEACHER_SPEED, AGREEMENT, LIMIT_SHARE = 6.0, 12.0, 0.99, 0.60
 HEADS = ("topic", "sentiment")
+PRODUCTS = ("MatMulInteger", "MatMulIntegerToFloat", "MatMul")
 COLUMNS = (("texts_per_second", 9, 1), ("times", 8, 2), ("agreement", 11, 4))
 DEFAULT_MODELS = (Path("runs/shipped"), Path("runs/trim"))
 SHAPES = ((512, 384, 1536), (512, 1536, 384), (1024, 1024, 1024), (2048, 2048, 2048))
@@ -152,7 +153,7 @@ def _share(bundle: Path, texts: list[str], ours: Contender, limit: float) -> dic
     tokens = sum(map(len, encode(bundle / "tokenizer.json", texts, manifest.max_tokens)))
     graph = onnx.load(str(bundle / MODEL)).graph
     sizes = {tensor.name: tensor.dims for tensor in graph.initializer}
-    weights = {node.input[1] for node in graph.node if node.op_type in ("MatMulInteger", "MatMul")}
+    weights = {node.input[1] for node in graph.node if node.op_type in PRODUCTS}
     per_token = sum(int(np.prod(sizes[name])) for name in weights if name in sizes and not name.endswith("/apart"))
     reached = per_token * tokens / ours.seconds
     return {"limit": limit, "reached": reached, "share": reached / limit}

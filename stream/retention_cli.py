@@ -22,9 +22,7 @@ def retention(
     keep_minutes_days: Annotated[int | None, typer.Option(help="days of minute counts; hours stay for good")] = None,
     run: Annotated[str | None, typer.Option(help="the run [default: live]")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be dropped, and drop nothing")] = False,
-    database_url: Annotated[
-        str | None, typer.Option(help="postgresql://… [that of `crosswind up`]")
-    ] = None,
+    database_url: Annotated[str | None, typer.Option(help="postgresql://… [that of `crosswind up`]")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="data folder of `crosswind up` [default: .crosswind]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON for a script")] = False,
 ) -> None:
