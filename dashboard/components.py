@@ -271,7 +271,8 @@ def pick_note(view: View, path: str) -> Any:
         return None
     about = _("all topics") if view.pick.topic == ALL else _(view.pick.topic)
     what = [html.B(about), " ", _("from"), " ", when(view.pick.start), " ", _("to"), " ", when(view.pick.end), " UTC "]
-    return html.P([*what, dcc.Link(_("✕ show all"), href=path + view.picked(None).to_query())], className="chip")
+    return html.P([*what, dcc.Link(_("✕ show all"), href=path + view.picked(None).to_query())],
+                  className="chip picked")  # fmt: skip
 
 
 def key_figures(

@@ -37,7 +37,7 @@
   new MutationObserver(function () {
     const ui = new URLSearchParams(location.search).get("ui") || "en";
     if (document.documentElement.lang !== ui) document.documentElement.lang = ui;
-    const pick = document.getElementById("pick");
+    const pick = document.querySelector("#pick .picked");
     const text = pick ? pick.textContent : "";
     if (text && text !== seen) document.getElementById("articles-panel").scrollIntoView({ block: "start" });
     seen = text;

@@ -113,6 +113,15 @@ def test_a_hostile_title_is_shown_as_text(open_page: Open, engine: Engine) -> No
 
 
 @filled
+@pytest.mark.parametrize("path", ["/", "/series?topic=credit"])
+def test_a_page_opens_at_its_top(open_page: Open, path: str) -> None:
+    page = open_page(path)
+    rows(page)
+    expect(page.locator("#pick")).to_contain_text("Only new stories")
+    assert page.evaluate("window.scrollY") == 0
+
+
+@filled
 def test_new_articles_arrive_while_one_looks(open_page: Open, engine: Engine) -> None:
     page = open_page()
     before = page.locator(".kpi strong").first.inner_text()
