@@ -35,7 +35,9 @@ def test_what_counts_once(counting: Counting, distinct: int) -> None:
 
 
 def test_a_rule_counts_stories_unless_it_says_otherwise() -> None:
-    assert [rule.count for rule in load_rules().rules] == [Counting.STORIES]
+    unsaid = (RULES % b"stories").replace(b"count: stories", b"")
+    assert [rule.count for rule in rule_set(parse_rules(unsaid)).rules] == [Counting.STORIES]
+    assert [rule.count for rule in load_rules().rules] == [Counting.HEADLINES]  # see decision 8
     assert rule_set(parse_rules(RULES % b"articles")).rules[0].count is Counting.ARTICLES
     with pytest.raises(SettingsError, match="count"):
         parse_rules(RULES % b"words")
