@@ -137,7 +137,8 @@ def _ingest(connection: Connection, run: str, deliveries: Sequence[Delivery], me
     _note_duplicates(connection, run, duplicates)
     _move_watermarks(connection, run, deliveries)
     changed = min((minute_of(scored.article.published_at) for scored in new), default=None)
-    return Ingested(len(new), len(duplicates), redelivered, changed, len(deliveries) - len(kept))
+    gone = len(deliveries) - len(new) - len(duplicates) - redelivered
+    return Ingested(len(new), len(duplicates), redelivered, changed, gone)
 
 
 def _take_back_expired(connection: Connection, run: str, new_ids: set[str]) -> set[str]:
@@ -161,6 +162,8 @@ def _sort_out_the_rest(
     redelivered = 0
     for delivery in deliveries:
         article = delivery.scored.article
+        if article.article_id not in stored:
+            continue  # it was there when it was to be inserted, and a sweep has dropped it since: it counts as expired
         if article.origin != stored[article.article_id]:
             duplicates.append(delivery.scored)
         elif article.article_id in unclaimed:
