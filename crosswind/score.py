@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -10,6 +9,7 @@ from tqdm import tqdm
 
 from crosswind.errors import DataError
 from crosswind.export.bundle import resolve
+from crosswind.lines import lines_of
 from crosswind.settings import Settings
 from crosswind.stream.adapters.language import LinguaDetector
 from crosswind.stream.adapters.onnx_scorer import OnnxScorer
@@ -26,7 +26,7 @@ def score_file(file: Path, settings: Settings, out: IO[str]) -> int:
     scorer = OnnxScorer(resolve(settings.model), settings.device, settings.threads, settings.trusted_key)
     detector = LinguaDetector()
     bad = 0
-    for number, line in enumerate(tqdm(_lines(file), unit=" texts", file=sys.stderr, disable=None), start=1):
+    for number, line in enumerate(tqdm(lines_of(file), unit=" texts", file=sys.stderr, disable=None), start=1):
         try:
             answer = _judge(_row(line), number, scorer, detector)
         except DataError as error:
@@ -37,17 +37,6 @@ def score_file(file: Path, settings: Settings, out: IO[str]) -> int:
     if bad:
         sys.stderr.write(f"crosswind: {bad} of the lines could not be read; each has its error in its place\n")
     return DataError.exit_code if bad else 0
-
-
-def _lines(file: Path) -> Iterator[bytes]:
-    if str(file) == "-":
-        yield from sys.stdin.buffer
-        return
-    try:
-        with file.open("rb") as opened:
-            yield from opened
-    except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror or error}") from None
 
 
 def _row(line: bytes) -> dict[str, Any]:

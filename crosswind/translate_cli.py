@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crosswind.errors import CrosswindError, DataError, ModelError, SettingsError
+from crosswind.lines import lines_of
 from crosswind.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def text(
 
     translator = OnnxTranslator(_folder(_settings(translators)), threads=0)
     bad = 0
-    for chunk in _chunks(_lines(file), CHUNK):
+    for chunk in _chunks(lines_of(file), CHUNK):
         for answer in _translated([_row(line, source) for line in chunk], to, translator):
             bad += "error" in answer
             sys.stdout.write(json.dumps(answer, ensure_ascii=False) + "\n")
@@ -155,17 +156,6 @@ def _row(line: bytes, source: str | None) -> dict[str, str]:
     if not isinstance(lang, str):
         return {"text": found, "error": "no `lang`; name it in the line, or with --from"}
     return {"text": found, "lang": lang}
-
-
-def _lines(file: Path) -> Iterator[bytes]:
-    if str(file) == "-":
-        yield from sys.stdin.buffer
-        return
-    try:
-        with file.open("rb") as opened:
-            yield from opened
-    except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror or error}") from None
 
 
 def _chunks(lines: Iterator[bytes], size: int) -> Iterator[list[bytes]]:

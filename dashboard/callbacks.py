@@ -7,8 +7,7 @@ look and an event stream that browsers reconnect by themselves do the same for a
 """
 
 import asyncio
-import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +22,7 @@ from crosswind.dashboard.i18n import _
 from crosswind.dashboard.live import Live, OverviewShown
 from crosswind.dashboard.pages.frame import navigation
 from crosswind.dashboard.pages.skeletons import skeleton
+from crosswind.dashboard.patience import patient
 from crosswind.dashboard.view import DEFAULT_RANGE, Pick, View
 from crosswind.errors import DatabaseError
 from crosswind.models.taxonomy import TOPICS
@@ -35,8 +35,6 @@ _DATA = (*_ADDRESS, Input("pulse", "data"))
 HEAT = "*"
 """The heat map among the tags of the overview's charts, which are topics."""
 
-Render = Callable[..., Awaitable[Any]]
-
 
 def add_callbacks(app: Dash, live: Live) -> None:
     """Registers every callback of the pages."""
@@ -46,22 +44,7 @@ def add_callbacks(app: Dash, live: Live) -> None:
     _add_overview(app, live)
     _add_lists(app, live)
     _add_series(app, live)
-    stories.add_stories(app, live, _DATA, _patient)
-
-
-def _patient(render: Render) -> Render:
-    """While the database does not answer, the page keeps what it shows; the header says so."""
-
-    @functools.wraps(render)
-    async def rendering(*arguments: Any) -> Any:
-        i18n.use(View.from_query(arguments[1]).ui)  # path, search, …
-        try:
-            return await render(*arguments)
-        except DatabaseError as error:
-            _log.warning("a page could not be refreshed", page=render.__name__, error=str(error))
-            raise PreventUpdate from None
-
-    return rendering
+    stories.add_stories(app, live, _DATA, patient)
 
 
 def _add_controls(app: Dash, live: Live) -> None:
@@ -104,7 +87,7 @@ def _add_controls(app: Dash, live: Live) -> None:
         State("langs", "value"),
         prevent_initial_call=True,
     )
-    @_patient
+    @patient
     async def present(_pulse: Any, search: str, chosen: Any) -> list[str]:
         return sorted({*await _languages(live, View.from_query(search)), *(chosen or ())})
 
@@ -203,7 +186,7 @@ def _add_overview(app: Dash, live: Live) -> None:
         Output("figures", "children"), Output("movers", "children"), Output("entities", "children"),
         Output("heat", "figure"), Output("overview-known", "data"), *_DATA, State("overview-known", "data"),
     )  # fmt: skip
-    @_patient
+    @patient
     async def overview(_path: str, search: str, _pulse: Any, known: dict[str, str] | None) -> tuple[Any, ...]:
         view = View.from_query(search)
         shown = await live.overview(view)
@@ -261,7 +244,7 @@ def _add_lists(app: Dash, live: Live) -> None:
     @app.callback(
         Output("articles", "children"), Output("pick", "children"), Output("exports", "children"), *_DATA
     )  # fmt: skip
-    @_patient
+    @patient
     async def articles(path: str, search: str, _pulse: Any) -> tuple[Any, Any, Any]:
         view = View.from_query(search)
         page = await live.articles(view)
@@ -271,7 +254,7 @@ def _add_lists(app: Dash, live: Live) -> None:
         return table, chips, components.export_links(view)
 
     @app.callback(Output("alerts", "children"), Output("silences", "children"), *_DATA)
-    @_patient
+    @patient
     async def alerts(_path: str, search: str, _pulse: Any) -> tuple[Any, Any]:
         view = View.from_query(search)
         reader = live.reader
@@ -282,7 +265,7 @@ def _add_lists(app: Dash, live: Live) -> None:
         return components.alert_list(found, view, below, told), inbox.silence_list(silences)
 
     @app.callback(Output("models", "children"), *_DATA)
-    @_patient
+    @patient
     async def models(_path: str, _search: str, _pulse: Any) -> Any:
         return models_page.page(await asyncio.to_thread(models_page.read, live.reader.engine, live.reader.run))
 
@@ -294,7 +277,7 @@ def _add_series(app: Dash, live: Live) -> None:
         Output("series-answer", "data"), Output("series-summary", "children"), Output("series-alerts", "children"),
         Output("back", "href"), *_DATA,
     )  # fmt: skip
-    @_patient
+    @patient
     async def series(_path: str, search: str, _pulse: Any) -> tuple[Any, ...]:
         view = View.from_query(search)
         if view.topic not in TOPICS and not view.entity:

@@ -1,8 +1,6 @@
 """The pages of work: rules, backtests, subscriptions, feeds. What they show follows the address and the data."""
 
 import asyncio
-import functools
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -13,11 +11,12 @@ from crosswind.dashboard import backtests_page, feeds, i18n, rules_page, subscri
 from crosswind.dashboard.i18n import _
 from crosswind.dashboard.login import who
 from crosswind.dashboard.pages.frame import waiting
+from crosswind.dashboard.patience import patient
 from crosswind.dashboard.place import Place
 from crosswind.dashboard.rules_desk import MAX_TEXT
 from crosswind.dashboard.view import View
 from crosswind.dashboard.work_api import Work, one_of, page_of
-from crosswind.errors import DatabaseError, DataError
+from crosswind.errors import DataError
 from crosswind.stream.adapters.postgres import alert_orders
 from crosswind.stream.adapters.postgres.accounts import Role
 from crosswind.stream.adapters.postgres.subscriptions import Subscriptions
@@ -26,23 +25,6 @@ _log = structlog.get_logger(__name__)
 _DATA = (Input("url", "pathname"), Input("url", "search"), Input("pulse", "data"))
 SHOWN = 100
 """Backtests on their page."""
-
-Render = Callable[..., Awaitable[Any]]
-
-
-def patient(render: Render) -> Render:
-    """While the database does not answer, the page keeps what it shows; the header says so."""
-
-    @functools.wraps(render)
-    async def rendering(*arguments: Any) -> Any:
-        i18n.use(View.from_query(arguments[1]).ui)  # path, search, …
-        try:
-            return await render(*arguments)
-        except DatabaseError as error:
-            _log.warning("a page could not be refreshed", page=render.__name__, error=str(error))
-            raise PreventUpdate from None
-
-    return rendering
 
 
 def add_work_callbacks(app: Dash, work: Work) -> None:

@@ -205,9 +205,7 @@ def _narrowing(graph: _Graph, name: str, source: str, weights: Weights, inputs: 
     return graph.add("Add", parts, f"{name}/sum")
 
 
-def _integers(
-    graph: _Graph, name: str, source: str, scale: str, matrix: Floats, seen: Inputs, part: str
-) -> str:  # fmt: skip
+def _integers(graph: _Graph, name: str, source: str, scale: str, matrix: Floats, seen: Inputs, part: str) -> str:
     """uint8 `source` times the rounded matrix [inputs, outputs], scaled back to float."""
     if f"{name}/s8" not in graph.constants:
         columns = column_scales(matrix, STEPS)
