@@ -42,6 +42,12 @@ raise SystemExit(run_worker(load_settings(), checkpoint))
 """
 
 
+class Worker(subprocess.Popen[bytes]):
+    """A worker's process, which knows where it writes."""
+
+    log: Path
+
+
 def start_worker(
     kafka: str,
     database_url: str,
@@ -52,7 +58,7 @@ def start_worker(
     pause: float = 0.0,
     before: str = "",
     **settings: str,
-) -> subprocess.Popen[bytes]:
+) -> Worker:
     """A worker on these parts.
 
     Args:
@@ -74,7 +80,9 @@ def start_worker(
         **{f"CROSSWIND_{name.upper()}": value for name, value in settings.items()},
     }
     with (folder / "worker.log").open("ab") as log:
-        return subprocess.Popen([sys.executable, "-c", _WORKER], env=environment, stdout=log, stderr=log)
+        worker = Worker([sys.executable, "-c", _WORKER], env=environment, stdout=log, stderr=log)
+    worker.log = folder / "worker.log"
+    return worker
 
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str, every: float = 0.1) -> None:
@@ -85,9 +93,12 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str, every: fl
         time.sleep(every)
 
 
-def left(worker: subprocess.Popen[bytes]) -> int:
-    """The exit status of a worker that was told to end: within ten seconds, as promised."""
-    return worker.wait(10 * PATIENCE)
+def left(worker: Worker) -> int:
+    """The exit status of a worker that was told to end: within ten seconds, as promised. What it said is printed, for
+    the report of a test that fails."""
+    status = worker.wait(10 * PATIENCE)
+    print(worker.log.read_text("utf-8", "replace")[-4000:])
+    return status
 
 
 def count(engine: Engine, table: str) -> int:

@@ -18,7 +18,7 @@ from crosswind.stream.adapters.kafka.topics import ensure_topics
 from crosswind.stream.domain.article import Origin
 from crosswind.stream.domain.contract import decode_scored
 from tests.oracle import Feed, check, dead_letters, origins, records, send
-from tests.processes import PATIENCE, count, start_worker, wait_for
+from tests.processes import PATIENCE, Worker, count, start_worker, wait_for
 
 DRAIN_SECONDS = 60.0
 """From the end of the last fault to lag 0, at most."""
@@ -39,7 +39,7 @@ class Stage:
     feed: Feed
     pause: float = 0.8
     partitions: int = 4
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    workers: list[Worker] = field(default_factory=list)
     ports: list[int] = field(default_factory=list)
     sent: list[Origin] = field(default_factory=list)
 

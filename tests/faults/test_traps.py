@@ -109,4 +109,4 @@ def test_sigterm_while_it_starts(
     wait_for(begun.exists, 60, "the worker begins")
     time.sleep(seconds)  # the moment is what is tried here
     os.kill(worker.pid, signal.SIGTERM)
-    assert left(worker) == 0, _log(tmp_path)
+    assert left(worker) == 0

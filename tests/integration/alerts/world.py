@@ -1,6 +1,6 @@
 """A database with articles in it and a watermark that the test moves by hand."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +12,9 @@ from crosswind.stream.adapters.postgres.store import PostgresTrendStore
 from crosswind.stream.domain.article import ScoredArticle, Sentiment
 from crosswind.stream.domain.contract import Alert
 from crosswind.stream.domain.ingest import Delivery
+from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.service.alerting import AlertEngine
+from crosswind.stream.service.rules import load_rules
 from tests.builders import scored_article
 from tests.unit.alerts.feeds import START, Item, Writer
 
@@ -49,6 +51,7 @@ class World:
 
     engine: Engine
     run: str = "live"
+    rules: Callable[[], RuleSet] = load_rules
 
     def ingest(self, items: Sequence[Item], partition: int = 0) -> None:
         deliveries = [Delivery(article_of(item), partition) for item in items]
@@ -65,7 +68,7 @@ class World:
 
     def alert_engine(self, chunk: int = 720) -> AlertEngine:
         """A fresh engine, as after a restart."""
-        return AlertEngine(PostgresAlertStore(self.engine), self.run, LATENESS, 3.0, chunk=chunk)
+        return AlertEngine(PostgresAlertStore(self.engine), self.run, LATENESS, 3.0, self.rules, chunk)
 
     def tick_at(self, hours: float, chunk: int = 720) -> list[Alert]:
         """Closes everything before `hours` after the start, and ticks a fresh engine until it is there."""

@@ -17,10 +17,9 @@ from crosswind.stream.replay.inprocess import Plan
 from crosswind.stream.replay.sources import Judge, Unscored, open_store
 from crosswind.stream.replay.stage import Clock, Stage
 from crosswind.stream.replay.through import Way, delete_rows, replay_through_kafka, write_log
-from crosswind.stream.service.rules import load_rules
 from tests.integration.alerts.test_alert_loop import FakeApp, FakeTopic, Parts
 from tests.integration.alerts.world import END, LATENESS, World
-from tests.integration.stories.world import SETTINGS, close, feed, one_story, put, scalar, tick
+from tests.integration.stories.world import SETTINGS, close, counting_stories, feed, one_story, put, scalar, tick
 from tests.unit.alerts.feeds import START
 from tests.unit.replay.world import fired, log_of, table
 
@@ -32,7 +31,7 @@ MERGED = "SELECT count(*) FROM story WHERE merged_into IS NOT NULL"
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The log of the feed, replayed in this process."""
-    return log_of(tmp_path_factory.mktemp("expected"), table(feed()))
+    return log_of(tmp_path_factory.mktemp("expected"), table(feed()), rules=counting_stories())
 
 
 def test_a_story_told_ninety_times_is_no_surge_and_its_headlines_are(engine: Engine) -> None:
@@ -55,7 +54,7 @@ def test_a_surge_of_stories_fires_and_its_evidence_is_of_different_stories(engin
 
 def test_nothing_is_evaluated_before_it_has_its_stories(engine: Engine) -> None:
     put(engine, feed())
-    stories, alerts = worker_stories(SETTINGS, engine), World(engine).alert_engine()
+    stories, alerts = worker_stories(SETTINGS, engine), World(engine, rules=counting_stories).alert_engine()
     assert stories is not None
     World(engine).move_watermark(ALL_CLOSED)
     assert alerts.tick(START + timedelta(hours=2)) == []
@@ -114,7 +113,7 @@ def test_the_worker_s_task_gives_stories_before_it_publishes(engine: Engine) -> 
 
 
 def test_stories_matter_in_a_replay(tmp_path: Path, expected: bytes) -> None:
-    plain = log_of(tmp_path, table(feed()), stories=False)
+    plain = log_of(tmp_path, table(feed()), rules=counting_stories(), stories=False)
     assert fired(plain)
     assert fired(expected)
     assert plain != expected
@@ -122,7 +121,7 @@ def test_stories_matter_in_a_replay(tmp_path: Path, expected: bytes) -> None:
 
 @pytest.mark.parametrize("batch", [1, 50])
 def test_batches_do_not_show_in_a_replay(tmp_path: Path, expected: bytes, batch: int) -> None:
-    assert log_of(tmp_path, table(feed()), batch=batch) == expected
+    assert log_of(tmp_path, table(feed()), rules=counting_stories(), batch=batch) == expected
 
 
 def test_live_with_restarts_and_redelivery_is_its_own_replay(engine: Engine, tmp_path: Path) -> None:
@@ -143,7 +142,7 @@ def test_live_with_restarts_and_redelivery_is_its_own_replay(engine: Engine, tmp
     assert fired(live)
     assert scalar(engine, MERGED) != 0
     tables = list(open_store(engine, "live", Filter(), Judge(Unscored)).tables)
-    assert log_of(tmp_path / "again", tables[0]) == live
+    assert log_of(tmp_path / "again", tables[0], rules=counting_stories()) == live
 
 
 def test_a_replay_through_kafka_is_the_one_in_process(
@@ -151,7 +150,7 @@ def test_a_replay_through_kafka_is_the_one_in_process(
 ) -> None:
     stage = Stage(tmp_path / "staged")
     stage.fill([table(feed())], Clock.PUBLISHED, LATENESS, stories=False)
-    plan = Plan("told", load_rules(), tmp_path, Pace(), batch=100)
+    plan = Plan("told", counting_stories(), tmp_path, Pace(), batch=100)
     settings = {"model": str(tiny_bundle), "session_timeout": "2.0"}
     way = Way(broker, database_url, engine, partitions=1, worker_settings=settings)
     assert replay_through_kafka(stage, plan, way, tmp_path).log.read_bytes() == expected

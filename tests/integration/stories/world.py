@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cache
 
 import numpy as np
 from sqlalchemy import Engine, text
@@ -14,7 +15,9 @@ from crosswind.stream.domain.article import ScoredArticle
 from crosswind.stream.domain.contract import Alert
 from crosswind.stream.domain.identity import title_key
 from crosswind.stream.domain.ingest import Delivery
+from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.stories.meaning import pack
+from crosswind.stream.service.rules import DEFAULT, parse_rules, rule_set
 from tests.integration.alerts.world import World
 from tests.unit.replay.world import articles
 
@@ -23,6 +26,12 @@ STEMS = ("Korabo", "Melrix", "Tanuno", "Viseti", "Rudiga", "Halzuk", "Dempast", 
 ENDS = ("ia", "os", "ex", "um", "ar")
 EVENTS = np.random.default_rng(11).standard_normal((41, 64))
 SETTINGS = Settings(_env_file=None)
+
+
+@cache
+def counting_stories() -> RuleSet:
+    """The shipped rule, but that it counts stories."""
+    return rule_set(parse_rules(DEFAULT.read_bytes().replace(b"count: headlines", b"count: stories")))
 
 
 def company(number: int) -> str:
@@ -59,7 +68,7 @@ def put(engine: Engine, rows: Sequence[ScoredArticle], run: str = "live", lanes:
 
 def tick(engine: Engine, settings: Settings = SETTINGS) -> list[Alert]:
     """One tick of a worker that has just started."""
-    return told_and_evaluated(worker_stories(settings, engine), World(engine).alert_engine())
+    return told_and_evaluated(worker_stories(settings, engine), World(engine, rules=counting_stories).alert_engine())
 
 
 def close(engine: Engine, to: datetime, settings: Settings = SETTINGS) -> list[Alert]:

@@ -29,7 +29,7 @@ def table(rows: Sequence[ScoredArticle] | None = None) -> pa.Table:
 def replayed(folder: Path, feed: pa.Table | None = None, **options: Any) -> Outcome:
     """A replay in process; `options` are those of `Plan`."""
     feed = table() if feed is None else feed
-    plan = Plan("test", load_rules(), folder, **options)
+    plan = Plan("test", options.pop("rules", load_rules()), folder, **options)
     return replay_in_process(lambda: Source("test", iter([feed])), plan)
 
 
