@@ -7,7 +7,8 @@ Commit order, the contract that at-least-once delivery and exactly-once effect r
  3. Scored articles go to `news.scored`, dead letters to `news.dead`; the broker confirms each (acks=all).
  4. Only then are the batch's events acked; Faust commits their offsets some time later.
  5. `news.scored` is read from the committed offset.
- 6. One transaction stores what is new, moves the buckets by just that, notes duplicates and moves the watermark.
+ 6. One transaction stores what is new, moves the buckets by just that, keeps edits as versions, notes duplicates and
+    moves the watermark.
  7. Only then are the events acked; Faust commits their offsets some time later.
 
 The next batch is taken in and scored (2), or decoded, while the one before it is published or stored; 3 and 4, and 6
@@ -21,10 +22,12 @@ retried in place, poison is dead-lettered, and for anything else the process end
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any, cast
 
 import faust
@@ -55,6 +58,8 @@ BUFFERED_CHUNKS = 16
 """Chunks between Faust's fetcher and an agent; Faust stops fetching a partition at four fifths of it."""
 STORE_BATCHES = 16
 """Micro-batches of the score agent that one database transaction takes at most: a transaction costs more than a row."""
+PUBLISH_BATCHES = 16
+"""Scored micro-batches that one round trip to the broker takes at most."""
 SEND_BATCH = 256 * 1024
 """Bytes of a batch to the broker; Kafka's default of 16 KiB is some 30 articles."""
 
@@ -132,7 +137,9 @@ def _add_score_agent(app: faust.App, parts: Parts) -> None:
         await parts.checkpoint("before-ack-raw")
         metrics.done(settings.raw_topic, messages[-1].timestamp, datetime.now(UTC))
 
-    steps = Steps(prepare, publisher.publish, settled, executor, settings.batch_size, settings.batch_seconds)
+    steps = Steps(
+        prepare, publisher.publish, settled, executor, settings.batch_size, settings.batch_seconds, PUBLISH_BATCHES
+    )
 
     @app.agent(app.topic(settings.raw_topic), name="score")
     async def score(stream: StreamT[Any]) -> None:
@@ -153,8 +160,9 @@ def _add_trend_agent(app: faust.App, parts: Parts) -> None:
             on_retry=metrics.retries.labels("database").inc,
         )
 
-    async def settle(found: Decoded) -> None:
-        await publisher.publish(found.unreadable)
+    async def settle(batches: Sequence[Decoded]) -> None:
+        (found,) = batches
+        await publisher.publish([found.unreadable])
         await parts.checkpoint("before-commit")
         started, begun = time.monotonic(), time.time_ns()
         ingested = await ingest(found.deliveries)
@@ -164,6 +172,7 @@ def _add_trend_agent(app: faust.App, parts: Parts) -> None:
         await parts.checkpoint("after-commit")
         metrics.stored.inc(ingested.new)
         metrics.duplicates.inc(ingested.duplicates)
+        metrics.edits.inc(ingested.edited)
         metrics.redelivered.inc(ingested.redelivered)
         metrics.expired.inc(ingested.expired)
 
@@ -200,6 +209,11 @@ class Outgoing:
             for scored in judged.scored
         ]
         return cls(records, [scored.article.lang for scored in judged.scored], judged.dead)
+
+    @classmethod
+    def together(cls, batches: Sequence["Outgoing"]) -> "Outgoing":
+        """Batches as one, in order."""
+        return cls(*(list(chain.from_iterable(getattr(one, name) for one in batches)) for name in cls.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +268,9 @@ class Publisher:
     def __init__(self, app: faust.App, parts: Parts) -> None:
         self._app, self._parts = app, parts
 
-    async def publish(self, batch: Outgoing) -> None:
+    async def publish(self, batches: Sequence[Outgoing]) -> None:
         """Sends until the broker has confirmed; a repetition is a redelivery, which is harmless."""
+        batch = Outgoing.together(batches)
         if not batch.scored and not batch.dead:
             return
         metrics = self._parts.metrics
@@ -267,8 +282,8 @@ class Publisher:
             on_retry=metrics.retries.labels("broker").inc,
         )
         await self._parts.checkpoint("after-publish")
-        for lang in batch.langs:
-            metrics.scored.labels(lang).inc()
+        for lang, number in Counter(batch.langs).items():
+            metrics.scored.labels(lang).inc(number)
         for letter in batch.dead:
             metrics.dead.labels(letter.error.reason.value).inc()
 

@@ -1,8 +1,8 @@
-"""An agent's loop: takes chunks in while it works, prepares one batch ahead, settles and acks in order.
+"""An agent's loop: takes chunks in while it works, prepares batches ahead, settles and acks in order.
 
-    Faust's stream ──► Backlog (bounded) ──► prepare ──► (one batch) ──► settle ──► ack
-                        takes in always       blocking,    waits           publishes or stores,
-                                              in a thread                  one batch after the other
+    Faust's stream ──► Backlog (bounded) ──► prepare ──► (few batches) ──► settle ──► ack
+                        takes in always       blocking,    wait              publishes or stores
+                                              in a thread                    all that wait, as one
 
 Faust's own `noack_take` takes nothing in while a batch is handled, and its `take` acks even when the body failed.
 """
@@ -83,25 +83,27 @@ class Steps(Generic[T]):
     """What an agent does with a batch.
 
     Attributes:
-        prepare: blocking; runs in `executor`, one batch ahead of `settle`.
-        settle: makes the outcome durable; called for one batch after the other.
-        settled: called right before the batch is acked.
+        prepare: blocking; runs in `executor`, up to `ahead` batches ahead of `settle`.
+        settle: makes outcomes durable; called with all that wait, in order, and again only when it has returned.
+        settled: called right before a batch is acked.
         most, linger: records and seconds of a batch at most.
+        ahead: prepared batches that wait at most, and so share one call of `settle`.
     """
 
     prepare: Callable[[list[Message]], T]
-    settle: Callable[[T], Awaitable[None]]
+    settle: Callable[[list[T]], Awaitable[None]]
     settled: Callable[[list[Message]], Awaitable[None]]
     executor: Executor
     most: int
     linger: float
+    ahead: int = 1
 
 
 async def drain(stream: StreamT[Any], steps: Steps[T]) -> None:
     """Runs until cancelled or the stream ends. No exception leaves: Faust would ack the event and lose it."""
     loop = asyncio.get_running_loop()
     backlog = Backlog(CHUNKS, lambda event: len(records_of(event.message)), loop.time)
-    ready: asyncio.Queue[tuple[list[Event], list[Message], T]] = asyncio.Queue(1)
+    ready: asyncio.Queue[tuple[list[Event], list[Message], T]] = asyncio.Queue(steps.ahead)
 
     async def prepare() -> None:
         while True:
@@ -111,11 +113,14 @@ async def drain(stream: StreamT[Any], steps: Steps[T]) -> None:
 
     async def settle() -> None:
         while True:
-            events, messages, prepared = await ready.get()
-            await steps.settle(prepared)
-            await steps.settled(messages)
-            for event in events:
-                event.ack()
+            batches = [await ready.get()]
+            while not ready.empty() and len(batches) < steps.ahead:
+                batches.append(ready.get_nowait())
+            await steps.settle([prepared for _, _, prepared in batches])
+            for events, messages, _ in batches:
+                await steps.settled(messages)
+                for event in events:
+                    event.ack()
 
     tasks = [asyncio.create_task(_or_end(part())) for part in (prepare, settle)]
     try:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from crosswind.stream.feed.sample import NEWS
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = ROOT / "bench" / "throughput.py"
 MAX_BYTES = 2**20
+START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 DEADLINE = 240.0
 """Seconds after which a job that has done nothing counts as hung."""
 LONGEST = 60.0
@@ -79,13 +81,19 @@ class Services:
         })  # fmt: skip
 
 
+DENSITY = 50.0
+"""Articles per second of event time. The sample feed's own times are those of a trickle, an article every minute or so,
+and a backlog of it would be weeks of minutes to evaluate."""
+
+
 def articles(number: int) -> Iterator[bytes]:
-    """`news.raw` messages: the sample feed's, again and again, each time with ids of its own."""
+    """`news.raw` messages: the sample feed's, again and again, with ids and times of their own."""
     with gzip.open(NEWS, "rb") as lines:
         sample = [decode_raw(line, MAX_BYTES) for line in lines if line.strip()]
     for n in range(number):
         row = sample[n % len(sample)]
-        yield encode(RawNews(source=row.source, title=row.title, published_at=row.published_at, id=f"bench-{n}",
+        at = START + timedelta(seconds=n / DENSITY)
+        yield encode(RawNews(source=row.source, title=row.title, published_at=at, id=f"bench-{n}",
                              url=row.url, body=row.body, lang=row.lang, entities=row.entities))  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from crosswind.errors import ContractError
 from crosswind.stream.domain.article import Article, Origin, ScoredArticle
@@ -10,8 +10,6 @@ from crosswind.stream.domain.contract import decode_raw
 from crosswind.stream.domain.validate import Limits, to_article
 from crosswind.stream.domain.watchlist import Watchlist, with_watched
 from crosswind.stream.service.ports import Scorer
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ def moment(milliseconds: int | None) -> datetime:
     >>> moment(1_772_323_200_500).isoformat()
     '2026-03-01T00:00:00.500000+00:00'
     """
-    return _EPOCH + timedelta(milliseconds=max(0, milliseconds or 0))
+    return datetime.fromtimestamp(max(0, milliseconds or 0) / 1000, UTC)
 
 
 @dataclass(frozen=True, slots=True)

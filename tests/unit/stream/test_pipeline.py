@@ -76,11 +76,11 @@ class Stream:
         await asyncio.Event().wait()
 
 
-def _steps(prepare: Any, settle: Any, most: int = 1) -> Steps[Any]:
+def _steps(prepare: Any, settle: Any, most: int = 1, ahead: int = 1) -> Steps[Any]:
     async def settled(messages: Any) -> None:
         return None
 
-    return Steps(prepare, settle, settled, ThreadPoolExecutor(1), most, 0.0)
+    return Steps(prepare, settle, settled, ThreadPoolExecutor(1), most, 0.0, ahead)
 
 
 def test_the_next_batch_is_prepared_while_one_is_settled_and_acks_keep_the_order() -> None:
@@ -95,7 +95,8 @@ def test_the_next_batch_is_prepared_while_one_is_settled_and_acks_keep_the_order
                 loop.call_soon_threadsafe(prepared.set)
             return int(messages[0].origin.offset)
 
-        async def settle(offset: int) -> None:
+        async def settle(offsets: list[int]) -> None:
+            (offset,) = offsets
             if offset == 0:
                 await gate.wait()
             log.append((offset, [one.acked for one in events]))
@@ -111,6 +112,37 @@ def test_the_next_batch_is_prepared_while_one_is_settled_and_acks_keep_the_order
 
     asyncio.run(run())
     assert log == [(n, [one < n for one in range(4)]) for n in range(4)], "settled in order, acked before the next"
+
+
+def test_what_is_prepared_meanwhile_is_settled_together_in_order_and_within_bounds() -> None:
+    events, settled = [event(n) for n in range(9)], []
+
+    async def run() -> None:
+        gate, prepared = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def prepare(messages: Any) -> int:
+            if messages[0].origin.offset == 4:  # 1 to 3 wait, and no more may
+                loop.call_soon_threadsafe(prepared.set)
+            return int(messages[0].origin.offset)
+
+        async def settle(offsets: list[int]) -> None:
+            await gate.wait()
+            settled.append((offsets, sum(one.acked for one in events)))
+
+        task = asyncio.create_task(drain(Stream(events), _steps(prepare, settle, ahead=3)))  # type: ignore[arg-type]
+        async with asyncio.timeout(10):
+            await prepared.wait()
+            gate.set()
+            while not events[-1].acked:
+                await asyncio.sleep(0)
+        task.cancel()
+
+    asyncio.run(run())
+    assert [n for offsets, _ in settled for n in offsets] == list(range(9))
+    assert [acked for _, acked in settled] == [offsets[0] for offsets, _ in settled], "acked before the next"
+    assert [len(offsets) for offsets, _ in settled[:2]] == [1, 3]
+    assert max(len(offsets) for offsets, _ in settled) == 3
 
 
 @pytest.mark.parametrize("where", ["prepare", "settle"])
