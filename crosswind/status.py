@@ -15,6 +15,7 @@ from crosswind.settings import Settings
 _COUNTS = text("""
     SELECT (SELECT count(*) FROM article WHERE run = :run) AS articles,
            (SELECT count(*) FROM duplicate WHERE run = :run) AS duplicates,
+           (SELECT count(*) FROM article_version WHERE run = :run AND version > 1) AS edits,
            (SELECT count(*) FROM incident WHERE run = :run AND state = 'firing') AS firing,
            (SELECT min(event_time) FROM watermark WHERE run = :run) AS event_time
 """)
@@ -80,7 +81,8 @@ def _database(settings: Settings) -> dict[str, Any]:
         with engine.connect() as connection:
             row = connection.execute(_COUNTS, {"run": settings.run}).one()
         event_time = row.event_time.isoformat() if row.event_time else None
-        return {"articles": row.articles, "duplicates": row.duplicates, "firing": row.firing, "event_time": event_time}
+        counts = {name: getattr(row, name) for name in ("articles", "duplicates", "edits", "firing")}
+        return {**counts, "event_time": event_time}
     finally:
         engine.dispose()
 

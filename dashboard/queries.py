@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, and_, func, or_, select, tuple_
+from sqlalchemy import Engine, and_, func, literal, or_, select, tuple_, union_all
 from sqlalchemy.exc import SQLAlchemyError
 
+from crosswind.dashboard import known
 from crosswind.dashboard.novel import begins
 from crosswind.errors import DatabaseError, DataError
 from crosswind.stream.adapters.postgres.alert_tables import SilenceRow, VerdictRow
@@ -26,6 +27,7 @@ from crosswind.stream.adapters.postgres.schema import (
 )
 from crosswind.stream.adapters.postgres.story_tables import StoryMemberRow
 from crosswind.stream.adapters.postgres.translation_tables import TranslationRow
+from crosswind.stream.adapters.postgres.version_tables import VersionRow
 from crosswind.stream.domain.bucket import ALL
 
 PAGE = 25
@@ -60,7 +62,10 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Article:
-    """One row of the list of articles. Titles and sources are what strangers wrote: text, never markup."""
+    """One row of the list of articles. Titles and sources are what strangers wrote: text, never markup.
+
+    `versions`: 1, and one more for each edit.
+    """
 
     article_id: str
     published_at: datetime
@@ -76,6 +81,7 @@ class Article:
     unsure: bool
     entities: list[str]
     model: str
+    versions: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,7 @@ class Transition:
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which articles: empty tuples and strings mean all; times are half open, None: unbounded; `novel`: one of each
-    story."""
+    story; `as_of`: as they were known then, not as they were counted. The last two are not asked together."""
 
     topics: tuple[str, ...] = ()
     langs: tuple[str, ...] = ()
@@ -139,6 +145,7 @@ class Wanted:
     end: datetime | None = None
     before: str = ""
     novel: bool = False
+    as_of: datetime | None = None
 
 
 class Reader:
@@ -195,23 +202,35 @@ class Reader:
         Raises:
             DataError: the cursor is not one of ours.
         """
-        fields = [getattr(ArticleRow, name) for name in Article.__dataclass_fields__]
-        query = select(*fields).where(ArticleRow.run == self._run)
-        query = among(among(query, ArticleRow.topic, wanted.topics), ArticleRow.lang, wanted.langs)
-        if wanted.sentiment:
-            query = query.where(ArticleRow.sentiment == wanted.sentiment)
-        if wanted.start:
-            query = query.where(ArticleRow.published_at >= wanted.start)
-        if wanted.end:
-            query = query.where(ArticleRow.published_at < wanted.end)
-        if wanted.novel:
-            query = query.where(begins())
-        if wanted.before:
-            query = query.where(tuple_(ArticleRow.published_at, ArticleRow.article_id) < decode_cursor(wanted.before))
-        query = query.order_by(ArticleRow.published_at.desc(), ArticleRow.article_id.desc()).limit(limit + 1)
+        if wanted.as_of is None:
+            query = self._wanted(ArticleRow, known.versions(), wanted, limit)
+        else:  # each half on an index of its own
+            halves = [
+                self._wanted(ArticleRow, literal(1).label("versions"), wanted, limit, known.unedited(wanted.as_of)),
+                self._wanted(VersionRow, VersionRow.version.label("versions"), wanted, limit,
+                             known.newest(wanted.as_of)),
+            ]  # fmt: skip
+            both = union_all(*(half.subquery().select() for half in halves)).subquery()
+            query = select(both).order_by(both.c.published_at.desc(), both.c.article_id.desc()).limit(limit + 1)
         found = [Article(**row._asdict()) for row in self.rows(query)]
         page = found[:limit]
         return ArticlePage(page, encode_cursor(page[-1]) if len(found) > limit else None)
+
+    def _wanted(self, table: Any, versions: Any, wanted: Wanted, limit: int, more: Sequence[Any] = ()) -> Any:
+        """The newest rows of `article` or `article_version` that are wanted."""
+        query = select(*fields_of(table), versions).where(table.run == self._run, *more)
+        query = among(among(query, table.topic, wanted.topics), table.lang, wanted.langs)
+        if wanted.sentiment:
+            query = query.where(table.sentiment == wanted.sentiment)
+        if wanted.start:
+            query = query.where(table.published_at >= wanted.start)
+        if wanted.end:
+            query = query.where(table.published_at < wanted.end)
+        if wanted.novel:
+            query = query.where(begins())
+        if wanted.before:
+            query = query.where(tuple_(table.published_at, table.article_id) < decode_cursor(wanted.before))
+        return query.order_by(table.published_at.desc(), table.article_id.desc()).limit(limit + 1)
 
     def incidents(
         self,
@@ -289,6 +308,11 @@ class Reader:
         except SQLAlchemyError as error:
             cause = str(getattr(error, "orig", None) or type(error).__name__).splitlines()[0]
             raise DatabaseError(f"the database did not answer: {cause}; is it running and migrated?") from error
+
+
+def fields_of(table: Any) -> list[Any]:
+    """The columns of a list of articles that both tables have; `versions` is not among them."""
+    return [getattr(table, name) for name in Article.__dataclass_fields__ if name != "versions"]
 
 
 def among(query: Any, column: Any, values: Sequence[str]) -> Any:

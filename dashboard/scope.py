@@ -11,10 +11,20 @@ from numpy.typing import NDArray
 from sqlalchemy import Text, and_, cast, func, select, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from crosswind.dashboard import novel
+from crosswind.dashboard import known, novel
 from crosswind.dashboard.baseline import LEARNED_FROM, Hourly
 from crosswind.dashboard.counts import bucket_span, rows_of, table_of
-from crosswind.dashboard.queries import PAGE, Article, ArticlePage, Reader, Wanted, among, decode_cursor, encode_cursor
+from crosswind.dashboard.queries import (
+    PAGE,
+    Article,
+    ArticlePage,
+    Reader,
+    Wanted,
+    among,
+    decode_cursor,
+    encode_cursor,
+    fields_of,
+)
 from crosswind.dashboard.series import WINDOW_BINS, Span, Trend, trend_from
 from crosswind.stream.adapters.postgres.schema import ArticleRow, BucketRow, HourRow
 from crosswind.stream.domain.bucket import ALL
@@ -123,7 +133,7 @@ def mentions(reader: Reader, wanted: Wanted, entity: str, limit: int = PAGE) -> 
     before = decode_cursor(wanted.before) if wanted.before else None
     # Of a minute's articles none may begin a story, so then every minute of the span is looked at.
     minutes = _minutes(reader, wanted, entity, before, None if wanted.novel else limit + 2)
-    fields = [getattr(ArticleRow, name) for name in Article.__dataclass_fields__]
+    fields = [*fields_of(ArticleRow), known.versions()]
     minute = timedelta(minutes=1)
     begins = minutes.c.minute
     within = and_(ArticleRow.published_at >= begins, ArticleRow.published_at < begins + minute)

@@ -170,6 +170,7 @@ def check(engine: Engine, kafka: str, dead_topic: str, feed: Feed, sent: Sequenc
     """Every count and sum is the oracle's, and every input is an article, a named duplicate or a dead letter."""
     assert buckets(engine) == expected(feed, bundle)
     assert (count(engine, "article"), count(engine, "duplicate")) == (feed.articles, feed.duplicates)
+    assert count(engine, "article_version WHERE version > 1") == 0, "a copy was taken for an edit"
     poison = {origin: row for origin, row in zip(sent, feed.rows, strict=True) if row in POISON.values()}
     stored, named = origins(engine, "article"), origins(engine, "duplicate")
     assert Counter(stored + named) == Counter(set(sent) - poison.keys())

@@ -17,6 +17,7 @@ class Metrics:
         self.dead = Counter("crosswind_dead_letters", "Messages dead-lettered", ["reason"], registry=self.registry)
         self.stored = Counter("crosswind_articles_stored", "Articles stored, once each", registry=self.registry)
         self.duplicates = Counter("crosswind_duplicates", "Inputs whose article was there", registry=self.registry)
+        self.edits = Counter("crosswind_edits", "Inputs that edited an article that was there", registry=self.registry)
         self.redelivered = Counter("crosswind_redelivered", "Inputs delivered again", registry=self.registry)
         self.expired = Counter(
             "crosswind_expired", "Inputs older than what retention keeps; not stored", registry=self.registry

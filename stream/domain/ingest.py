@@ -32,14 +32,15 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """What became of a batch; the four counts sum to its length.
+    """What became of a batch; the five counts sum to its length.
 
     Attributes:
         new: articles stored and counted.
-        duplicates: another input with the same article id; noted by origin, not counted again.
+        duplicates: another input of the same article that says nothing new; noted by origin, not counted again.
         redelivered: the very input that is already stored.
         changed: earliest minute (aware, UTC) whose buckets moved, None when nothing was new.
         expired: dated before what the run still keeps; they were counted while it did, or come too late to be.
+        edited: another input of the same article that says something else; kept as a version, not counted again.
     """
 
     new: int
@@ -47,3 +48,4 @@ class Ingested:
     redelivered: int
     changed: datetime | None
     expired: int = 0
+    edited: int = 0

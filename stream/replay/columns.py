@@ -26,6 +26,8 @@ SCHEMA = pa.schema([
 
 NEEDED = ("published_at", "topic", "sentiment")
 """Columns without which a row is no scored article; the others have stand-ins (see `normalise`)."""
+WANTED = "wanted"
+"""A further column of what sources give: whether the row passes the filters. Without it all do."""
 GIVEN = "given"
 """The model's name of scores that came without one."""
 
@@ -36,7 +38,7 @@ class Filter:
 
     Attributes:
         since, until: event time, `until` excluded.
-        as_of: only what had been received by then.
+        as_of: only what had been received by then, and of each article the newest version of then; None: the first.
     """
 
     since: datetime | None = None
@@ -47,25 +49,30 @@ class Filter:
     as_of: datetime | None = None
 
     def apply(self, table: pa.Table) -> pa.Table:
-        """The rows that pass."""
+        """The rows that had been received, with a column `WANTED` where more is asked.
+
+        What else is asked is asked of an article's version that counts, which is known when all have been seen.
+        """
+        if self.as_of is not None:
+            table = table.filter(pc.less_equal(table["first_seen_at"], pa.scalar(self.as_of, TIME)))
+        masks = self._masks(table)
+        if not masks:
+            return table
+        together = masks[0]
+        for mask in masks[1:]:
+            together = pc.and_(together, mask)
+        return table.append_column(WANTED, together)
+
+    def _masks(self, table: pa.Table) -> list[Any]:
         masks = []
         if self.since is not None:
             masks.append(pc.greater_equal(table["published_at"], pa.scalar(self.since, TIME)))
         if self.until is not None:
             masks.append(pc.less(table["published_at"], pa.scalar(self.until, TIME)))
-        if self.as_of is not None:
-            masks.append(pc.less_equal(table["first_seen_at"], pa.scalar(self.as_of, TIME)))
         for name, wanted in (("topic", self.topics), ("lang", self.langs), ("source", self.sources)):
             if wanted:
                 masks.append(pc.is_in(table[name], pa.array(wanted, pa.string())))
-        for mask in masks:
-            table = table.filter(mask) if len(masks) == 1 else table
-        if len(masks) > 1:
-            together = masks[0]
-            for mask in masks[1:]:
-                together = pc.and_(together, mask)
-            table = table.filter(together)
-        return table
+        return masks
 
 
 def normalise(table: pa.Table) -> tuple[pa.Table, int]:

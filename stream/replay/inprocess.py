@@ -86,7 +86,7 @@ def replay_in_process(open_source: Callable[[], Source], plan: Plan) -> Outcome:
     if not stage.whole or not marker.exists():
         (plan.folder / "checkpoint.json").unlink(missing_ok=True)
         source = open_source()
-        stage.fill(source.tables, plan.clock, plan.lateness, plan.stories)
+        stage.fill(source.tables, plan.clock, plan.lateness, plan.stories, newest=source.newest)
         marker.write_text(str(source.bad))
     bad = int(marker.read_text() or 0)
     fresh = not (plan.folder / "checkpoint.json").exists()

@@ -64,7 +64,8 @@ class Job:
         if not stage.whole:
             plan.folder.mkdir(parents=True, exist_ok=True)
             source = self._open(Judge(Unscored, model_judge(settings.model).detect, asked["model"] is not None))
-            stage.fill(_noting(source, marker), plan.clock, plan.lateness, stories=False)  # the run gives its own
+            tables = _noting(source, marker)  # the run gives its own stories
+            stage.fill(tables, plan.clock, plan.lateness, stories=False, newest=source.newest)
         url = database_address(settings)
         engine = connect(url)
         migrate(engine)

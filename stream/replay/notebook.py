@@ -149,7 +149,8 @@ def backtest(
     with tempfile.TemporaryDirectory(prefix="crosswind-backtest-") as temporary:
         stage = Stage((folder or Path(temporary)) / "staged")
         with contextlib.closing(stage):
-            stage.fill(opened(feed, wanted, model).tables, clock, LATENESS)
+            source = opened(feed, wanted, model)
+            stage.fill(source.tables, clock, LATENESS, newest=source.newest)
             total(stage.rows)
             verdicts, period = _verdicts(stage, texts, known, events, budgets, market, progress)
             search, walked_folds = None, list[Fold]()

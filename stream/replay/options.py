@@ -29,7 +29,10 @@ Until = Annotated[str | None, typer.Option(help="event time before which it ends
 Topics = Annotated[list[str] | None, typer.Option("--topic", help="only this topic; may be repeated")]
 Langs = Annotated[list[str] | None, typer.Option("--lang", help="only this language; may be repeated")]
 Sources = Annotated[list[str] | None, typer.Option("--source", help="only this source; may be repeated")]
-AsOf = Annotated[str | None, typer.Option(help="only what had been received by this moment")]
+AsOf = Annotated[
+    str | None,
+    typer.Option(help="what was known then: articles received by this moment, each as its newest version of then"),
+]
 When = Annotated[Clock, typer.Option("--clock", help="published: articles count at their event time; known: not "
                                      "before they were received")]  # fmt: skip
 Model = Annotated[str | None, typer.Option(help="score every article anew with this bundle; without it, articles "

@@ -2,8 +2,9 @@
 
 Articles go into one set of files per day of event time; a day is sorted when it is read. Copies of one article are
 found by 64-bit hashes of ids, which are spread over files of their own and compared one file after the other. The
-order does not depend on how the source was read: of several versions of one article the first received counts, and
-articles are ordered by event time and id.
+order does not depend on how the source was read: of several versions of one article the first received counts, or the
+newest one where that is asked, and articles are ordered by event time and id. A row that the filters drop is not
+written, but it may be the version that counts: then the article is not in the feed.
 """
 
 import itertools
@@ -23,7 +24,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from crosswind.errors import DataError
-from crosswind.stream.replay.columns import SCHEMA, TIME
+from crosswind.stream.replay.columns import SCHEMA, TIME, WANTED
 from crosswind.stream.replay.told import told
 
 BUFFERED = 131_072
@@ -31,6 +32,8 @@ BUFFERED = 131_072
 BUCKETS = 64
 DAY_MICROS = 86_400_000_000
 _KEY = np.dtype([("id", "<u8"), ("seen", "<i8"), ("at", "<i8"), ("content", "<u8")])
+_VERSION = np.dtype([*_KEY.descr, ("said", "<u8"), ("written", "?")])
+"""What is told apart by: the key, what makes a version another one, and whether the row is on disk."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -60,11 +63,15 @@ class Stage:
         """Whether a source was taken in to its end."""
         return (self._folder / "index.json").exists()
 
-    def fill(self, tables: Iterable[pa.Table], clock: Clock, lateness: timedelta, stories: bool = True) -> int:
+    def fill(
+        self, tables: Iterable[pa.Table], clock: Clock, lateness: timedelta, stories: bool = True, *,
+        newest: bool = False,
+    ) -> int:  # fmt: skip
         """Takes the whole source in; returns how many articles it has.
 
         Args:
             stories: articles that have a meaning get their story, too.
+            newest: see `Source.newest`.
 
         Raises:
             DataError: the disk does not take it.
@@ -72,7 +79,7 @@ class Stage:
         shutil.rmtree(self._folder, ignore_errors=True)
         try:
             self._folder.mkdir(parents=True)
-            writer = _Writer(self._folder)
+            writer = _Writer(self._folder, newest)
             for table in tables:
                 writer.add(table, clock, lateness // timedelta(microseconds=1))
             self._index = writer.finish()
@@ -163,8 +170,8 @@ class Stage:
 class _Writer:
     """Spreads rows over days, and their keys over buckets."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, newest: bool) -> None:
+        self._folder, self._newest = folder, newest
         self._waiting: dict[int, list[pa.Table]] = defaultdict(list)
         self._buffered = self._part = 0
         self._days: dict[int, int] = defaultdict(int)
@@ -175,12 +182,16 @@ class _Writer:
     def add(self, table: pa.Table, clock: Clock, lateness: int) -> None:
         if not len(table):
             return
-        self._meanings |= table["meaning"].null_count < len(table)
-        at = table["published_at"].cast(pa.int64()).to_numpy()
-        if clock is Clock.KNOWN:
-            at = np.maximum(at, table["first_seen_at"].cast(pa.int64()).to_numpy() - lateness)
+        at = _event_times(table, clock, lateness)
         table = table.append_column("event_at", pa.array(at, pa.int64()).cast(TIME)).combine_chunks()
-        self._spread_keys(_keys(table))
+        written = table[WANTED].to_numpy() if WANTED in table.column_names else np.ones(len(table), bool)
+        self._spread_keys(_versions(table, written, self._newest))
+        if WANTED in table.column_names:
+            table = table.filter(table[WANTED]).drop_columns([WANTED])
+            at = at[written]
+        if not len(table):
+            return
+        self._meanings |= table["meaning"].null_count < len(table)
         low, high = int(at.min()), int(at.max())
         self._first = low if self._first is None else min(self._first, low)
         self._last = high if self._last is None else max(self._last, high)
@@ -202,7 +213,7 @@ class _Writer:
         for bucket in range(BUCKETS):
             path = self._folder / f"keys.{bucket}.bin"
             if path.exists():
-                self._find_copies(np.fromfile(path, _KEY))
+                self._find_copies(np.fromfile(path, _VERSION))
                 path.unlink()
         return {"days": {str(day): count for day, count in self._days.items()}, "first": self._first,
                 "last": self._last, "meanings": self._meanings}  # fmt: skip
@@ -227,14 +238,45 @@ class _Writer:
                 keys[begin:end].tofile(file)
 
     def _find_copies(self, keys: NDArray[np.void]) -> None:
-        """Of several rows with one id all but the first received are noted as out, by day."""
+        """Of several rows with one id all but the one that counts are noted as out, by day."""
         keys = np.sort(keys, order=["id", "seen", "at", "content"])
-        again = np.flatnonzero(keys["id"][1:] == keys["id"][:-1]) + 1
-        out = keys[again]
+        others = keys["written"] & ~_counted(keys, self._newest)
+        out = np.zeros(int(others.sum()), _KEY)
+        for name in _KEY.names or ():
+            out[name] = keys[name][others]
         for day in np.unique(out["at"] // DAY_MICROS):
             path = self._folder / f"{day}.out.npy"
             more = out[out["at"] // DAY_MICROS == day]
             np.save(path, np.concatenate([np.load(path), more]) if path.exists() else more)
+
+
+def _event_times(table: pa.Table, clock: Clock, lateness: int) -> NDArray[np.int64]:
+    """Microseconds at which articles count."""
+    at: NDArray[np.int64] = table["published_at"].cast(pa.int64()).to_numpy()
+    if clock is Clock.KNOWN:
+        at = np.maximum(at, table["first_seen_at"].cast(pa.int64()).to_numpy() - lateness)
+    return at
+
+
+def _counted(keys: NDArray[np.void], newest: bool) -> NDArray[np.bool_]:
+    """Of sorted keys the one that counts of each id: the first, or of those at its end that say the same, the first."""
+    begins = np.append(True, keys["id"][1:] != keys["id"][:-1])
+    if not newest:
+        return begins
+    versions = np.flatnonzero(begins | np.append(True, keys["said"][1:] != keys["said"][:-1]))
+    found = np.zeros(len(keys), bool)
+    found[versions[np.append(begins[versions][1:], True)]] = True
+    return found
+
+
+def _versions(table: pa.Table, written: NDArray[np.bool_], newest: bool) -> NDArray[np.void]:
+    found, keys = np.zeros(len(table), _VERSION), _keys(table)
+    for name in _KEY.names or ():
+        found[name] = keys[name]
+    if newest:
+        found["said"] = _hash(table, ("title", "body", "lang", "entities"))
+    found["written"] = written
+    return found
 
 
 def _keys(table: pa.Table) -> NDArray[np.void]:
@@ -243,12 +285,17 @@ def _keys(table: pa.Table) -> NDArray[np.void]:
     keys["id"] = _hash(table, ("article_id",))
     keys["seen"] = table["first_seen_at"].cast(pa.int64()).to_numpy()
     keys["at"] = table["event_at"].cast(pa.int64()).to_numpy()
-    keys["content"] = _hash(table, ("title", "body", "topic", "sentiment", "model"))
+    keys["content"] = _hash(table, ("title", "body", "lang", "entities", "source", "published_at", "topic", "sentiment",
+                                    "model"))  # fmt: skip
     return keys
 
 
 def _hash(table: pa.Table, names: tuple[str, ...]) -> NDArray[np.uint64]:
-    frame = pl.from_arrow(table.select(list(names)))
+    table = table.select(list(names))
+    if "entities" in names:  # lists are not hashed
+        place = table.column_names.index("entities")
+        table = table.set_column(place, "entities", pc.binary_join(table["entities"], "\x1f"))
+    frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame.hash_rows(seed=7).to_numpy()
 

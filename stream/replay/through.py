@@ -48,7 +48,7 @@ NEVER = 10**9
 STORE_SECONDS = 300.0
 RESTARTS = 5
 TABLES = ("transition", "incident", "engine", "watermark", "duplicate", "bucket", "bucket_hour", "score_version",
-          "article_meaning", "story_member", "story", "article", "silence", "verdict", "deployment",
+          "article_meaning", "article_version", "story_member", "story", "article", "silence", "verdict", "deployment",
           "deployment_event", "replay_run")  # fmt: skip
 
 

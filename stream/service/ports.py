@@ -37,7 +37,8 @@ class TrendStore(Protocol):
     """The truth: article rows and buckets, moved together in one transaction."""
 
     def ingest(self, run: str, deliveries: Sequence[Delivery]) -> Ingested:
-        """Stores what is new, counts it into buckets, notes duplicates and moves the watermark, all or nothing.
+        """Stores what is new, counts it into buckets, keeps edits as versions beside what is counted, notes duplicates
+        and moves the watermark, all or nothing.
 
         Raises:
             DatabaseError: nothing was stored; safe to call again with the same deliveries.

@@ -57,6 +57,11 @@ def month(engine: Engine) -> list[ScoredArticle]:
     return articles
 
 
+def copies_of(numbers: Sequence[int]) -> list[ScoredArticle]:
+    """Other inputs of articles of the month that say the same."""
+    return [scored_article(n, minutes=HOUR * n, entities=("Acme",), offset=9000 + n) for n in numbers]
+
+
 def test_the_table_is_the_one_that_the_code_has(engine: Engine) -> None:
     with engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), RetentionRow.metadata)
@@ -79,7 +84,7 @@ def test_what_was_dropped_and_comes_again_has_no_effect(engine: Engine, month: l
     sweep(engine, "live", KEEP)
     again = ingest(engine, month)
     assert (again.new, again.duplicates, again.redelivered, again.expired) == (0, 0, 20 * 24, 10 * 24)
-    copies = ingest(engine, [scored_article(n, minutes=HOUR * n, offset=9000 + n) for n in (0, 29 * 24)])
+    copies = ingest(engine, copies_of((0, 29 * 24)))
     assert (copies.duplicates, copies.expired) == (1, 1)
     assert count(engine, "article") == 20 * 24
     assert hours(engine) == before
@@ -102,7 +107,7 @@ def test_evidence_of_an_incident_stays(engine: Engine, month: list[ScoredArticle
 
 
 def test_duplicates_go_with_their_article(engine: Engine, month: list[ScoredArticle]) -> None:
-    ingest(engine, [scored_article(n, minutes=HOUR * n, offset=9000 + n) for n in (0, 29 * 24)])
+    ingest(engine, copies_of((0, 29 * 24)))
     swept = sweep(engine, "live", KEEP)
     assert swept is not None
     assert swept.duplicates == 1

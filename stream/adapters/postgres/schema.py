@@ -110,9 +110,10 @@ class HourRow(Base):
 
 
 class DuplicateRow(Base):
-    """An input whose article was already there from another input."""
+    """An input whose article was already there from another input, and that said nothing new."""
 
     __tablename__ = "duplicate"
+    __table_args__ = (Index("ix_duplicate_run_article_id", "run", "article_id"),)
 
     run: Mapped[str] = mapped_column(primary_key=True)
     origin_topic: Mapped[str] = mapped_column(primary_key=True)

@@ -8,6 +8,7 @@ from crosswind.stream.adapters.postgres import (  # noqa: F401 - their tables jo
     run_tables,
     story_tables,
     subscription_tables,
+    version_tables,
 )
 from crosswind.stream.adapters.postgres.schema import Base
 
