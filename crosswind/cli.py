@@ -168,7 +168,7 @@ def with_running(settings: Settings) -> Settings:
     for name in ("worker_port", "model"):
         if name in running and name not in settings.model_fields_set:
             missing[name] = running[name]
-    return load_settings({**settings.model_dump(exclude_unset=True), **missing})
+    return load_settings({**settings.model_dump(exclude_unset=True, round_trip=True), **missing})
 
 
 def main() -> None:

@@ -81,14 +81,9 @@ def rollback(to: Annotated[str | None, typer.Option(help="a version [default: wh
              registry: Where = None, database_url: DatabaseUrl = None, data_dir: DataDir = None, run: Run = None,
              wait: Wait = 10.0, as_json: AsJson = False) -> None:  # fmt: skip
     """Put the former bundle live again. After a deployment that was refused: stay with what is live."""
-    from crosswind.stream.service.deployment import Slot
-
     settings = _settings(locals())
     with _database(settings) as engine:
-        book = _book(engine)
-        wanted, live = book.wanted(settings.run, Slot.LIVE), book.live_at(settings.run)
-        current = wanted.version if wanted else live.version if live else ""
-        former = _bundle(to, settings) if to else book.former(settings.run, current)
+        former = _bundle(to, settings) if to else _book(engine).before(settings.run)
         if former is None:
             raise ModelError("no other bundle was live before; put one live with `crosswind models deploy`")
         version, address = former
@@ -232,9 +227,9 @@ def _settings(given: dict[str, Any]) -> Settings:
 
 
 def _registry(settings: Settings) -> "Registry":
-    from crosswind.export.registry import Registry
+    from crosswind.export.registry import registry_of
 
-    return Registry(settings.registry or str((settings.data_dir / "models").absolute()))
+    return registry_of(settings)
 
 
 def _book(engine: Engine) -> "PostgresDeployments":

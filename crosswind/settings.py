@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, Json, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from crosswind.errors import SettingsError
@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     )
 
     batch_size: int = Field(64, ge=1, le=4096, description="articles per micro-batch at most")
-    batch_seconds: float = Field(0.2, gt=0, description="seconds to wait for a full micro-batch at most")
+    batch_seconds: float = Field(0.05, gt=0, description="seconds to wait for a full micro-batch at most")
     threads: int = Field(0, ge=0, description="inference threads; 0: one per core")
     max_bytes: int = Field(1_048_576, ge=1024, description="a larger message is dead-lettered")
     future_seconds: int = Field(3600, ge=0, description="an article dated further ahead is dead-lettered")
@@ -88,8 +88,21 @@ class Settings(BaseSettings):
         90, ge=0, description="days that delivered messages and their log are kept; 0: for good"
     )
 
+    api_token: SecretStr | None = Field(None, description="cwt_…, for commands that ask a dashboard by its address")
     host: str = Field("127.0.0.1", description="address that the dashboard listens on")
-    auth: Literal["none", "local"] = Field("none", description="none: loopback only; local: accounts with passwords")
+    auth: Literal["none", "local", "oidc", "both"] = Field(
+        "none", description="none: loopback only; local: accounts with passwords; oidc: an identity provider; or both"
+    )
+    oidc_issuer: str = Field("", description="the identity provider's issuer, https://…, just as it names itself")
+    oidc_client_id: str = Field("", description="what the identity provider calls this dashboard")
+    oidc_client_secret: SecretStr | None = Field(None, description="proves to it that we are that dashboard")
+    oidc_scopes: str = Field("openid profile email", pattern=r"^openid( [!-~]+)*$", description="openid, and others")
+    oidc_role_claim: str = Field(
+        "roles", min_length=1, description="claim of the ID token that holds roles or groups; a.b: b inside a"
+    )
+    oidc_roles: Json[dict[str, Literal["viewer", "analyst", "admin"]]] = Field(
+        "{}", validate_default=True, description='JSON, value of that claim -> role; who has none of them has no access'
+    )
     port: int = Field(8050, ge=0, le=65535, description="the dashboard's port; 0: any free one")
     worker_host: str = Field("127.0.0.1", description="address of the worker's health and metrics; keep it private")
     worker_port: int = Field(0, ge=0, le=65535, description="the worker's health and metrics port; 0: any free one")

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from crosswind.errors import DataError
 from crosswind.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from crosswind.stream.notify.domain.subscription import Draft
 
 app = typer.Typer()
 subscriptions = typer.Typer(help="List, pause, test and delete subscriptions; tokens of the API.", no_args_is_help=True)
@@ -39,6 +42,7 @@ def subscribe(
     digest: Annotated[int | None, typer.Option(help="one message for each so many minutes")] = None,
     template: Annotated[Path | None, typer.Option(help="a Jinja2 text of your own")] = None,
     name: Annotated[str, typer.Option(help="for your own memory")] = "",
+    address: Annotated[str, typer.Option(help="of a dashboard to ask, in the database's place")] = "",
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -46,7 +50,8 @@ def subscribe(
     """Be told of alerts. The signing key of a webhook is printed this once.
 
     An Apprise address or a webhook's address may hold a secret: give it as `--target -` and type or pipe it in, so
-    that it is not seen in the list of processes.
+    that it is not seen in the list of processes. With --address the dashboard there makes the subscription; where
+    people must log in to it, put a token of `crosswind subscriptions tokens` into CROSSWIND_API_TOKEN.
     """
     from crosswind.stream.notify.domain.subscription import Channel, Draft, Filter
 
@@ -56,14 +61,17 @@ def subscribe(
     wanted = Filter(tuple(topic or ()), tuple(lang or ()), tuple(entity or ()), severity)
     own = template.read_text("utf-8") if template else None
     draft = Draft(Channel(channel), where, name, wanted, language, _quiet(quiet), cap, digest, own)
-    with _desk(database_url, data_dir) as desk:
-        made = desk.add("cli", draft)
+    if address:
+        made = _ask(address, draft)
+    else:
+        with _desk(database_url, data_dir) as desk:
+            made = asdict(desk.add("cli", draft))
     if as_json:
-        typer.echo(json.dumps(asdict(made)))
+        typer.echo(json.dumps(made))
         return
-    typer.echo(made.subscription_id)
-    if made.secret:
-        typer.echo(f"signing key, shown this once: {made.secret}")
+    typer.echo(made["subscription_id"])
+    if made["secret"]:
+        typer.echo(f"signing key, shown this once: {made['secret']}")
 
 
 @subscriptions.command(name="list")
@@ -165,6 +173,30 @@ def notify(database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
     from crosswind.stream.notify.bootstrap import run_notify
 
     raise typer.Exit(run_notify(_settings(database_url, data_dir)))
+
+
+def _ask(address: str, draft: "Draft") -> dict[str, Any]:
+    """Makes a subscription through the dashboard at that address."""
+    from pydantic import ValidationError
+
+    from crosswind.dashboard.client import Client
+    from crosswind.dashboard.subscription_models import SubscriptionIn
+    from crosswind.stream.adapters.postgres.subscriptions import quiet_to
+
+    about, token = draft.filter, load_settings().api_token
+    try:
+        wanted = SubscriptionIn.model_validate({
+            "channel": draft.channel.value, "target": draft.target, "name": draft.name, "topics": about.topics,
+            "languages": about.langs, "entities": about.entities, "severity": about.min_severity,
+            "language": draft.language, "quiet": quiet_to(draft.quiet), "cap_per_hour": draft.cap_per_hour,
+            "digest_minutes": draft.digest_minutes, "template": draft.template,
+        })  # fmt: skip
+    except ValidationError as error:
+        said = "; ".join(f"{item['loc'][0]}: {item['msg']}" for item in error.errors(include_url=False))
+        raise DataError(f"the dashboard would refuse this: {said}") from None
+    with Client(address, token.get_secret_value() if token else "") as client:
+        made = client.subscribe(wanted)
+    return {"subscription_id": made.id, "secret": made.secret, "unsubscribe": made.unsubscribe}
 
 
 def _settings(database_url: str | None, data_dir: Path | None) -> Settings:

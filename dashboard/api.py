@@ -18,15 +18,19 @@ from crosswind.dashboard.counts import Counts
 from crosswind.dashboard.cursors import MAX_CURSOR, cursor_of, parse_cursor
 from crosswind.dashboard.etags import Encoded
 from crosswind.dashboard.live import Live
+from crosswind.dashboard.problems import MEDIA, describe
 from crosswind.dashboard.pulse import BEAT, Pulse
 from crosswind.dashboard.queries import Article, Incident, Reader, Status, Transition, Wanted
+from crosswind.dashboard.versions import Version, versions
 from crosswind.dashboard.view import View
-from crosswind.errors import DatabaseError, DataError
+from crosswind.errors import BundleError, DatabaseError, DataError
 
 MAX_LIMIT = 200
 Range = Literal["1h", "6h", "24h", "48h", "all"]
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z*][A-Za-z0-9_-]{0,31}$")]
 Words = Annotated[list[Word], Query(max_length=50, description="repeat for more than one; none: all")]
+Ident = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f]{1,200}$")]
+AsOf = Annotated[datetime | None, Query(description="what was known then: articles received by then, as they were")]
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 _HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 
@@ -85,6 +89,7 @@ def add_api(server: FastAPI, reader: Reader, pulse: Pulse, live: Live | None = N
     _add_streams(router, reader, pulse)
     server.include_router(router)
     _add_problems(server)
+    describe(server)
 
     @server.api_route("/api/{path:path}", include_in_schema=False, methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     def unknown(path: str) -> None:
@@ -120,14 +125,25 @@ def _add_articles(router: APIRouter, live: Live) -> None:
         before: Annotated[str, Query(max_length=400, description="a page's `next`")] = "",
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 25,
         novel: Annotated[bool, Query(description="one article of each story")] = False,
+        as_of: AsOf = None,
     ) -> Response:
-        wanted = Wanted(tuple(topic), tuple(lang), sentiment or "", _aware(start), _aware(end), before, novel)
+        if novel and as_of:
+            raise HTTPException(422, "which article begins a story is not kept by moment; leave out novel or as_of")
+        span = _aware(start), _aware(end)
+        wanted = Wanted(tuple(topic), tuple(lang), sentiment or "", *span, before, novel, _aware(as_of))
 
         def make() -> Encoded:
             page = live.reader.articles(wanted, limit)
             return Encoded.of(_ARTICLES, ArticlesOut(page.articles, page.next))
 
         return (await live.get(("api articles", wanted, limit), make)).answer(request)
+
+    @router.get("/articles/{article_id}/versions", summary="What an article said when, oldest first")
+    async def versions_of(article_id: Ident, as_of: AsOf = None) -> list[Version]:
+        found = await asyncio.to_thread(versions, live.reader, article_id, _aware(as_of))
+        if not found:
+            raise HTTPException(404, "there is no such article, or there was none then")
+        return found
 
 
 def _add_incidents(router: APIRouter, live: Live) -> None:
@@ -212,15 +228,16 @@ def _add_problems(server: FastAPI) -> None:
     async def unusable(request: Request, error: DataError) -> JSONResponse:
         return problem(400, str(error))
 
+    @server.exception_handler(BundleError)  # of the registry; what a bundle is refused for is no error here
     @server.exception_handler(DatabaseError)
-    async def unavailable(request: Request, error: DatabaseError) -> JSONResponse:
+    async def unavailable(request: Request, error: DatabaseError | BundleError) -> JSONResponse:
         return problem(503, str(error))
 
 
 def problem(status: int, detail: str) -> JSONResponse:
     """An RFC 9457 answer."""
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    return JSONResponse(body, status, media_type="application/problem+json")
+    return JSONResponse(body, status, media_type=MEDIA)
 
 
 def _aware(moment: datetime | None) -> datetime | None:

@@ -17,7 +17,8 @@ from crosswind.dashboard.callbacks import add_callbacks
 from crosswind.dashboard.etags import ETags
 from crosswind.dashboard.exports import add_exports
 from crosswind.dashboard.live import Live
-from crosswind.dashboard.login import Login, Throttle, add_login
+from crosswind.dashboard.login import Entrance, Login, Throttle, add_login
+from crosswind.dashboard.models_desk import ModelsDesk
 from crosswind.dashboard.orders import add_orders
 from crosswind.dashboard.pages.frame import frame
 from crosswind.dashboard.pulse import Pulse
@@ -79,23 +80,40 @@ def create_app(settings: Settings, engine: Engine, writer: Engine | None = None)
 
     secure = settings.public_url.startswith("https://")
     cookie = "__Host-crosswind" if secure else "crosswind"  # browsers keep the first to this host, over TLS
-    accounts = Accounts(writer) if writer and settings.auth == "local" else None
+    accounts = Accounts(writer) if writer and settings.auth != "none" else None
     if writer:
         add_orders(server, writer, settings.run, login=accounts is not None)
-    if accounts:
-        add_login(server, accounts, cookie, secure, Throttle())
+    also = _add_login(server, settings, accounts, cookie, secure) if accounts else ()
     add_exports(server, reader)
     add_subscriptions(server, settings, engine, pulse)
-    work = Work(reader, RulesDesk(reader, engine, settings.rules), backtests, Accounts(writer or engine))
+    models = ModelsDesk(settings, engine, writer or engine)
+    work = Work(reader, RulesDesk(reader, engine, settings.rules), backtests, Accounts(writer or engine), models)
     add_work(server, work)
     add_docs(server)
     add_api(server, reader, pulse, live)
     policy = content_security_policy(_add_pages(server, live, work))
     public = {host_name(urlsplit(settings.public_url).netloc)} - {""} if accounts else set()
     server.add_middleware(ETags)  # the last added is the first asked
-    server.add_middleware(Login, accounts=accounts, cookie=cookie)
+    server.add_middleware(Login, accounts=accounts, cookie=cookie, also=also)
     server.add_middleware(Guard, policy=policy, hosts=(*LOOPBACK, *public))
     return server
+
+
+def _add_login(
+    server: FastAPI, settings: Settings, accounts: Accounts, cookie: str, secure: bool
+) -> tuple[str, ...]:
+    """Adds the ways to log in; returns the paths of them that must be open."""
+    passwords, provider = settings.auth in ("local", "both"), settings.auth in ("oidc", "both")
+    entrance = Entrance(accounts, cookie, secure, Throttle(), passwords, provider)
+    add_login(server, entrance)
+    if not provider:
+        return ()
+    # Here, because only who has a provider needs Authlib.
+    from crosswind.dashboard.oidc import Provider
+    from crosswind.dashboard.oidc_login import BACK, START, add_oidc
+
+    add_oidc(server, entrance, Provider(settings), settings.public_url)
+    return START, BACK
 
 
 def _add_pages(server: FastAPI, live: Live, work: Work) -> list[str]:

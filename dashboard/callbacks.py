@@ -6,7 +6,6 @@ The address is the one state. Controls and clicks only write a new address; ever
 look and an event stream that browsers reconnect by themselves do the same for any number of readers.)
 """
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from dash import ALL as EVERY
 from dash import ClientsideFunction, Dash, Input, Output, State, ctx, html, no_update
 from dash.exceptions import PreventUpdate
 
-from crosswind.dashboard import components, i18n, inbox, models_page, stories, translated
+from crosswind.dashboard import components, i18n, inbox, stories, translated
 from crosswind.dashboard.i18n import _
 from crosswind.dashboard.live import Live, OverviewShown
 from crosswind.dashboard.pages.frame import navigation
@@ -263,12 +262,6 @@ def _add_lists(app: Dash, live: Live) -> None:
         below = await stories.beside(live, found, inbox.actions)
         told = await translated.told_of(live, [i for incident in found for i in incident.evidence_ids])
         return components.alert_list(found, view, below, told), inbox.silence_list(silences)
-
-    @app.callback(Output("models", "children"), *_DATA)
-    @patient
-    async def models(_path: str, _search: str, _pulse: Any) -> Any:
-        return models_page.page(await asyncio.to_thread(models_page.read, live.reader.engine, live.reader.run))
-
 
 def _add_series(app: Dash, live: Live) -> None:
     in_browser: Any = app  # its type is not written down

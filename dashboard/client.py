@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import TypeAdapter
@@ -20,7 +21,8 @@ from crosswind.dashboard.orders import Me
 from crosswind.dashboard.queries import Article, Incident, Status
 from crosswind.dashboard.rules_desk import PreviewOut, RulesOut
 from crosswind.dashboard.subscription_models import DeliveryOut, SubscriptionIn, SubscriptionMade, SubscriptionOut
-from crosswind.dashboard.work_models import BacktestIn, BacktestOut, ModelsOut, RunOut
+from crosswind.dashboard.versions import Version
+from crosswind.dashboard.work_models import BacktestIn, BacktestOut, BundleOut, ModelsOut, RunOut, Wanted
 from crosswind.errors import DataError, ServiceError
 from crosswind.stream.domain.silence import Silence
 
@@ -136,9 +138,25 @@ class Client:
         """Which bundles judge articles, and their history."""
         return self._get("models", ModelsOut)
 
+    def bundles(self) -> list[BundleOut]:
+        """Bundles that can be put live, the shipped one first."""
+        return self._get("models/bundles", list[BundleOut])
+
+    def deploy(self, bundle: str, over: int | None = None) -> Wanted:
+        """Puts a bundle live; refused when there is a newer deployment than `over`."""
+        return _typed(self._send("POST", "models/deployments", {"bundle": bundle, "over": over}), Wanted)
+
+    def roll_back(self, to: str = "", over: int | None = None) -> Wanted:
+        """Puts live what was live before, or `to`; refused when there is a newer deployment than `over`."""
+        return _typed(self._send("POST", "models/rollback", {"to": to, "over": over}), Wanted)
+
     def feeds(self) -> Feeds:
         """How each source has been delivering lately."""
         return self._get("feeds", Feeds)
+
+    def versions(self, article_id: str, as_of: datetime | None = None) -> list[Version]:
+        """What an article said when, oldest first, or as far as it was known at a moment."""
+        return self._get(f"articles/{quote(article_id, safe='')}/versions", list[Version], as_of=as_of)
 
     def _pages(self, path: str, name: str, kind: type[T], **asked: Any) -> Iterator[T]:
         before = ""

@@ -11,9 +11,10 @@ from typing import Any, Literal
 from dash import dcc, html
 
 
-def button(label: str, path: str, body: Mapping[str, Any] | None = None, method: str = "POST") -> Any:
-    """A button that sends one request."""
+def button(label: str, path: str, body: Mapping[str, Any] | None = None, method: str = "POST", asks: str = "") -> Any:
+    """A button that sends one request, after a question if there is one."""
     given: Any = {"data-path": path, "data-body": json.dumps(body or {}), "data-method": method}
+    given |= {"data-asks": asks} if asks else {}
     return html.Button(label, className="button act", type="button", **given)
 
 

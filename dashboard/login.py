@@ -7,8 +7,9 @@ import asyncio
 import html
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -54,9 +55,9 @@ class Throttle:
         self._failed: dict[tuple[str, str], deque[float]] = {}
 
     def wait(self, name: str, address: str) -> float:
-        """Seconds until another attempt is heard; 0: now."""
+        """Seconds until another attempt is heard; 0: now. Without a name only those from the address count."""
         now = self._clock()
-        for key, most in (((name, address), FAILURES), (("", address), 4 * FAILURES)):
+        for key, most in {(name, address): FAILURES, ("", address): 4 * FAILURES}.items():
             times = self._failed.get(key, deque())
             while times and times[0] <= now - PAUSE:
                 times.popleft()
@@ -68,7 +69,7 @@ class Throttle:
         """Notes a failure."""
         if len(self._failed) > 10_000:  # somebody tries names by the thousand: forget who is not waiting
             self._failed = {key: times for key, times in self._failed.items() if key[0] == ""}
-        for key in ((name, address), ("", address)):
+        for key in {(name, address), ("", address)}:
             self._failed.setdefault(key, deque()).append(self._clock())
 
 
@@ -77,10 +78,11 @@ class Login:
 
     Args:
         accounts: None: no login is configured, everybody is `LOCAL`.
+        also: further paths that are served before anybody has logged in.
     """
 
-    def __init__(self, app: ASGIApp, accounts: Accounts | None, cookie: str) -> None:
-        self._app, self._accounts, self._cookie = app, accounts, cookie
+    def __init__(self, app: ASGIApp, accounts: Accounts | None, cookie: str, also: Sequence[str] = ()) -> None:
+        self._app, self._accounts, self._cookie, self._also = app, accounts, cookie, frozenset(also)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes one connection on with its `account`, or answers it."""
@@ -92,7 +94,7 @@ class Login:
             await _problem(403, "this request came from another site")(scope, receive, send)
             return
         account = await self._who(headers)
-        if account is None and not _open(scope["path"]):
+        if account is None and scope["path"] not in self._also and not _open(scope["path"]):
             await self._turn_away(scope, receive, send)
             return
         scope.setdefault("state", {})["account"] = account
@@ -128,7 +130,8 @@ def same_origin(headers: Headers) -> bool:
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is not None and site not in ("same-origin", "none"):
         return False
-    if origin is not None:
+    # forms of our own pages say "null", because these forbid the browser to tell where it comes from (`security.py`)
+    if origin is not None and (origin, site) != ("null", "same-origin"):
         return urlsplit(origin).netloc == headers.get("host")
     return site is not None or "cookie" not in headers
 
@@ -162,38 +165,82 @@ def needs(role: Role) -> Any:
     return Depends(asked)
 
 
-def add_login(server: FastAPI, accounts: Accounts, cookie: str, secure: bool, throttle: Throttle) -> None:
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """What the ways to log in share.
+
+    Attributes:
+        cookie: name of the one that holds a login.
+        secure: whether people come over TLS.
+        passwords: whether names and passwords are asked for.
+        provider: whether an identity provider is offered.
+    """
+
+    accounts: Accounts
+    cookie: str
+    secure: bool
+    throttle: Throttle
+    passwords: bool = True
+    provider: bool = False
+
+    def page(self, to: str, said: str = "", status: int = 200, wait: float = 0) -> Response:
+        """The login page; `wait`: seconds, where somebody must wait."""
+        shown = _page(local_path(to), said, passwords=self.passwords, provider=self.provider)
+        return HTMLResponse(shown, status, {"Retry-After": str(int(wait) + 1)} if wait > 0 else None)
+
+    def too_many(self, name: str, address: str, to: str) -> Response | None:
+        """The answer to somebody who must wait."""
+        wait = self.throttle.wait(name, address)
+        return self.page(to, "Too many attempts; wait a while.", 429, wait) if wait > 0 else None
+
+    def admit(self, token: str, to: str) -> Response:
+        """Lets somebody in with a new login."""
+        answer = RedirectResponse(local_path(to), 303)
+        self.give(answer, self.cookie, token, int(LASTS.total_seconds()))
+        return answer
+
+    def give(self, answer: Response, cookie: str, value: str, seconds: int) -> None:
+        """Sets a cookie that no script reads and that no other site's request brings along, links apart."""
+        answer.set_cookie(
+            cookie, value, max_age=seconds, secure=self.secure, httponly=True, samesite="lax", path="/"
+        )  # fmt: skip
+
+
+def add_login(server: FastAPI, entrance: Entrance) -> None:
     """Adds the login page, and the way out."""
+    accounts, cookie = entrance.accounts, entrance.cookie
 
     @server.get("/login", include_in_schema=False)
-    def page(next: str = "/") -> HTMLResponse:
-        return HTMLResponse(_page(next, ""))
-
-    @server.post("/login", include_in_schema=False)
-    async def log_in(request: Request) -> Response:
-        form = await _form(request)
-        name, address = form.get("name", "")[:64], _address(request)
-        wait = throttle.wait(name, address)
-        if wait > 0:
-            return HTMLResponse(_page(form.get("next", "/"), "Too many attempts; wait a while."), 429,
-                                {"Retry-After": str(int(wait) + 1)})  # fmt: skip
-        token = await asyncio.to_thread(accounts.log_in, name, form.get("password", ""))
-        action = "log in" if token else "refused log in"
-        await asyncio.to_thread(accounts.note, name, action, name, address)
-        if token is None:
-            throttle.failed(name, address)
-            return HTMLResponse(_page(form.get("next", "/"), "Name and password do not fit."), 401)
-        answer = RedirectResponse(local_path(form.get("next", "/")), 303)
-        answer.set_cookie(cookie, token, max_age=int(LASTS.total_seconds()), secure=secure, httponly=True,
-                          samesite="lax", path="/")  # fmt: skip
-        return answer
+    def page(next: str = "/") -> Response:
+        return entrance.page(next)
 
     @server.post("/logout", include_in_schema=False)
     async def log_out(request: Request) -> Response:
         await asyncio.to_thread(accounts.log_out, cookie_of(request.headers.get("cookie", ""), cookie))
         answer = RedirectResponse("/login", 303)
-        answer.delete_cookie(cookie, path="/", secure=secure, httponly=True, samesite="lax")
+        answer.delete_cookie(cookie, path="/", secure=entrance.secure, httponly=True, samesite="lax")
         return answer
+
+    if entrance.passwords:
+        _add_passwords(server, entrance)
+
+
+def _add_passwords(server: FastAPI, entrance: Entrance) -> None:
+    accounts = entrance.accounts
+
+    @server.post("/login", include_in_schema=False)
+    async def log_in(request: Request) -> Response:
+        form = await _form(request)
+        name, address, to = form.get("name", "")[:64], address_of(request), form.get("next", "/")
+        if busy := entrance.too_many(name, address, to):
+            return busy
+        token = await asyncio.to_thread(accounts.log_in, name, form.get("password", ""))
+        action = "log in" if token else "refused log in"
+        await asyncio.to_thread(accounts.note, name, action, name, address)
+        if token is None:
+            entrance.throttle.failed(name, address)
+            return entrance.page(to, "Name and password do not fit.", 401)
+        return entrance.admit(token, to)
 
 
 def local_path(path: str) -> str:
@@ -218,7 +265,8 @@ async def _form(request: Request) -> dict[str, str]:
         raise HTTPException(400, "that is no login form") from None
 
 
-def _address(request: Request) -> str:
+def address_of(request: Request) -> str:
+    """Where a request comes from."""
     return request.client.host if request.client else ""
 
 
@@ -231,12 +279,15 @@ def _problem(status: int, detail: str) -> JSONResponse:
     return JSONResponse(body, status, media_type="application/problem+json")
 
 
-def _page(next: str, message: str) -> str:
+def _page(to: str, said: str, *, passwords: bool, provider: bool) -> str:
+    fields = f"""<input type="hidden" name="next" value="{html.escape(to)}">
+<label>Name <input name="name" autocomplete="username" required autofocus></label>
+<label>Password <input name="password" type="password" autocomplete="current-password" required></label>
+<button class="button" type="submit">Log in</button>"""
+    # a link: our policy lets no form lead to another host
+    link = f'<a class="button" href="/login/oidc?next={quote(to, safe="")}">Log in with single sign-on</a>'
     return f"""<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Crosswind: log in</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
 <link rel="stylesheet" href="/assets/crosswind.css"></head><body><main id="main"><form class="panel login" method="post"
-action="/login"><h1>Crosswind</h1><p role="alert">{html.escape(message)}</p>
-<input type="hidden" name="next" value="{html.escape(local_path(next))}">
-<label>Name <input name="name" autocomplete="username" required autofocus></label>
-<label>Password <input name="password" type="password" autocomplete="current-password" required></label>
-<button class="button" type="submit">Log in</button></form></main></body></html>"""
+action="/login"><h1>Crosswind</h1><p role="alert">{html.escape(said)}</p>
+{fields if passwords else ""}{link if provider else ""}</form></main></body></html>"""

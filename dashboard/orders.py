@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import Engine
 
 from crosswind.dashboard.login import account_of, needs
+from crosswind.dashboard.problems import refusals
 from crosswind.dashboard.work_models import Acknowledged, AuditOut, Done, VerdictOut
 from crosswind.errors import DataError, SettingsError
 from crosswind.stream.adapters.postgres import alert_orders
@@ -69,7 +70,7 @@ def add_orders(server: FastAPI, engine: Engine, run: str, *, login: bool) -> Non
         account = account_of(request)
         return Me(account.name, account.role.name.lower(), account.role >= Role.ANALYST, login)
 
-    @router.get("/audit", summary="Who changed what, newest first; for admins")
+    @router.get("/audit", summary="Who changed what, newest first; for admins", responses=refusals(403))
     def audit(admin: Admin) -> list[AuditOut]:
         return [AuditOut(**entry) for entry in desk.accounts.noted()]
 

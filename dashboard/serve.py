@@ -60,7 +60,7 @@ def check_host(settings: Settings) -> None:
     if settings.auth == "none":
         raise SettingsError(
             f"CROSSWIND_HOST is {host!r}; without a login the dashboard listens on 127.0.0.1 only: set"
-            " CROSSWIND_AUTH=local and add accounts with `crosswind users add`"
+            " CROSSWIND_AUTH=local and add accounts with `crosswind users add`, or CROSSWIND_AUTH=oidc"
         )
     if not settings.public_url.startswith("https://"):
         raise SettingsError(

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, R
 from fastapi.responses import HTMLResponse, StreamingResponse
 from sqlalchemy import Engine
 
+from crosswind.dashboard.problems import refusals
 from crosswind.dashboard.pulse import BEAT, Pulse
 from crosswind.dashboard.subscription_models import (
     DeliveryOut,
@@ -102,7 +103,7 @@ def add_subscriptions(server: FastAPI, settings: Settings, engine: Engine, pulse
     used for connections that can write."""
     writing = connect(engine.url.render_as_string(hide_password=False), pool_size=2)
     desk, doors = Desk(settings, writing), Doors(Tokens(writing), Accounts(writing))
-    router = APIRouter(prefix="/api/v1", tags=["subscriptions"])
+    router = APIRouter(prefix="/api/v1", tags=["subscriptions"], responses=refusals(429))
     _add_reads(router, desk, doors)
     _add_writes(router, desk, doors)
     _add_ends(router, desk)

@@ -7,7 +7,7 @@ import structlog
 from dash import Dash, Input, Output, State, ctx
 from dash.exceptions import PreventUpdate
 
-from crosswind.dashboard import backtests_page, feeds, i18n, rules_page, subscriptions_page
+from crosswind.dashboard import backtests_page, feeds, i18n, models_page, rules_page, subscriptions_page
 from crosswind.dashboard.i18n import _
 from crosswind.dashboard.login import who
 from crosswind.dashboard.pages.frame import waiting
@@ -16,7 +16,7 @@ from crosswind.dashboard.place import Place
 from crosswind.dashboard.rules_desk import MAX_TEXT
 from crosswind.dashboard.view import View
 from crosswind.dashboard.work_api import Work, one_of, page_of
-from crosswind.errors import DataError
+from crosswind.errors import BundleError, DataError
 from crosswind.stream.adapters.postgres import alert_orders
 from crosswind.stream.adapters.postgres.accounts import Role
 from crosswind.stream.adapters.postgres.subscriptions import Subscriptions
@@ -34,6 +34,7 @@ def add_work_callbacks(app: Dash, work: Work) -> None:
     _add_subscriptions(app, work)
     _add_rules(app, work)
     _add_backtests(app, work)
+    _add_models(app, work)
 
 
 def _add_frame(app: Dash) -> None:
@@ -107,3 +108,16 @@ def _add_backtests(app: Dash, work: Work) -> None:
         running = any(one.state == "running" for one in found.backtests)
         return (backtests_page.page(found.backtests, place, view), backtests_page.opened(one, other, place, view),
                 not running)  # fmt: skip
+
+
+def _add_models(app: Dash, work: Work) -> None:
+    @app.callback(Output("models", "children"), *_DATA)
+    @patient
+    async def models(_path: str, _search: str, _pulse: Any) -> Any:
+        found = await asyncio.to_thread(work.models.read)
+        if who().role < Role.ADMIN:
+            return models_page.page(found)
+        try:
+            return models_page.page(found, await asyncio.to_thread(work.models.bundles))
+        except BundleError as error:
+            return models_page.page(found, problem=str(error))

@@ -1,6 +1,6 @@
 """Rules, backtests, runs, models and feeds over the API. Every change is in the audit log first."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -10,7 +10,9 @@ from fastapi.responses import HTMLResponse
 
 from crosswind.dashboard import feeds, models_page
 from crosswind.dashboard.cursors import MAX_CURSOR, cursor_of, parse_cursor
+from crosswind.dashboard.models_desk import ModelsDesk
 from crosswind.dashboard.orders import Admin, Analyst
+from crosswind.dashboard.problems import refusals
 from crosswind.dashboard.queries import Reader
 from crosswind.dashboard.rules_desk import PreviewOut, RulesDesk, RulesOut
 from crosswind.dashboard.running_backtests import Asked, Backtests, Kept
@@ -18,18 +20,24 @@ from crosswind.dashboard.work_models import (
     BacktestIn,
     BacktestOut,
     BacktestsOut,
+    BundleOut,
+    DeployIn,
     DeploymentOut,
     FiguresOut,
     LiveModel,
     ModelsOut,
     PreviewIn,
+    RollbackIn,
     RulesIn,
     RunOut,
     RunsOut,
     ShadowModel,
+    Wanted,
 )
+from crosswind.errors import DataError, ModelError
 from crosswind.stream.adapters.postgres.accounts import Account, Accounts
 from crosswind.stream.adapters.postgres.runs import kept_runs, report_of
+from crosswind.stream.service.deployment import Deployment
 
 Before = Annotated[str, Query(max_length=MAX_CURSOR, description="a page's `next`")]
 Limit = Annotated[int, Query(ge=1, le=200)]
@@ -47,6 +55,7 @@ class Work:
     rules: RulesDesk
     backtests: Backtests
     accounts: Accounts
+    models: ModelsDesk
 
     def note(self, request: Request, account: Account, action: str, subject: str, **detail: Any) -> None:
         """Writes into the audit log."""
@@ -59,6 +68,7 @@ def add_work(server: FastAPI, work: Work) -> None:
     _add_rules(router, work)
     _add_backtests(router, work)
     _add_runs(router, work)
+    _add_models(router, work)
     server.include_router(router)
 
 
@@ -117,13 +127,61 @@ def _add_runs(router: APIRouter, work: Work) -> None:
         more = len(left) > limit and page[-1].created_at
         return RunsOut(runs=page, next=cursor_of(more, page[-1].run) if more else None)
 
-    @router.get("/models", summary="Which bundles judge articles, and their history", tags=["models"])
-    def models() -> ModelsOut:
-        return _models(models_page.read(work.reader.engine, work.reader.run))
-
     @router.get("/feeds", summary="How each source has been delivering in the last week of event time", tags=["feeds"])
     def sources() -> feeds.Feeds:
         return feeds.read(work.reader, work.reader.status())
+
+
+def _add_models(router: APIRouter, work: Work) -> None:
+    desk = work.models
+
+    @router.get("/models", summary="Which bundles judge articles, and their history", tags=["models"])
+    def models() -> ModelsOut:
+        return _models(desk.read())
+
+    @router.get("/models/bundles", summary="Bundles that can be put live, the shipped one first", tags=["models"])
+    def bundles() -> list[BundleOut]:
+        return [
+            BundleOut(version=one.version, name=one.name, precision=one.precision, languages=list(one.languages),
+                      shipped=place == 0)
+            for place, one in enumerate(desk.bundles())
+        ]  # fmt: skip
+
+    @router.post("/models/deployments", status_code=202, summary="Put a bundle live; for admins", tags=["models"],
+                 responses=refusals(404, 409))  # fmt: skip
+    def deploy(wanted: DeployIn, request: Request, account: Admin) -> Wanted:
+        version, address = _bundle(desk, wanted.bundle)
+        work.note(request, account, "deploy model", version, over=wanted.over)
+        return _wanted(lambda: desk.deploy(version, address, wanted.over))
+
+    @router.post("/models/rollback", status_code=202, summary="Put the former bundle live again; for admins",
+                 tags=["models"], responses=refusals(404, 409))  # fmt: skip
+    def rollback(wanted: RollbackIn, request: Request, account: Admin) -> Wanted:
+        version, address = _bundle(desk, wanted.to) if wanted.to else _former(desk)
+        work.note(request, account, "roll back model", version, over=wanted.over)
+        return _wanted(lambda: desk.roll_back(version, address, wanted.over))
+
+
+def _bundle(desk: ModelsDesk, which: str) -> tuple[str, str]:
+    try:
+        return desk.find(which)
+    except ModelError as error:
+        raise HTTPException(404, str(error)) from None
+
+
+def _former(desk: ModelsDesk) -> tuple[str, str]:
+    try:
+        return desk.former()
+    except ModelError as error:
+        raise HTTPException(409, str(error)) from None
+
+
+def _wanted(wish: Callable[[], Deployment]) -> Wanted:
+    try:
+        made = wish()
+    except DataError as error:
+        raise HTTPException(409, str(error)) from None
+    return Wanted(seq=made.seq, version=made.version, at=made.at, reason=made.reason)
 
 
 def _newest(run: RunOut) -> tuple[datetime, str]:
@@ -173,9 +231,11 @@ def _figures(rules: Sequence[Any]) -> list[FiguresOut]:
 
 
 def _models(found: models_page.Models) -> ModelsOut:
-    live, shadow = found.live, found.shadow
+    live, shadow, wanted = found.live, found.shadow, found.wanted
     return ModelsOut(
         live=LiveModel(version=live.version, since=live.at, worker=live.worker) if live else None,
+        wanted=Wanted(seq=wanted.seq, version=wanted.version, at=wanted.at, reason=wanted.reason) if wanted else None,
+        former=found.former,
         shadow=ShadowModel(version=shadow.version or "", since=shadow.at, share=shadow.share_ppm / 1e6)
         if shadow else None,
         history=[DeploymentOut(**{name: entry[name] for name in DeploymentOut.model_fields})

@@ -130,12 +130,57 @@ class DeploymentOut(BaseModel):
     message: str
 
 
+class Wanted(BaseModel):
+    """The newest deployment: what shall be live. Workers may still be loading it, or have refused it."""
+
+    seq: int
+    version: str
+    at: datetime
+    reason: str
+
+
 class ModelsOut(BaseModel):
-    """Which bundles judge articles, and what became of each deployment, newest first."""
+    """Which bundles judge articles, and what became of each deployment, newest first.
+
+    `former` is the version that a rollback puts live.
+    """
 
     live: LiveModel | None
+    wanted: Wanted | None
+    former: str | None
     shadow: ShadowModel | None
     history: list[DeploymentOut]
+
+
+class BundleOut(BaseModel):
+    """A bundle that can be put live."""
+
+    version: str
+    name: str
+    precision: str
+    languages: list[str]
+    shipped: bool
+
+
+Over = Annotated[
+    int | None,
+    Field(ge=0, lt=2**63, description="`seq` of the newest deployment that you know of, 0: none; refused when there is"
+                                      " a newer one. Left out: never mind"),
+]  # fmt: skip
+
+
+class DeployIn(Strict):
+    """A bundle to put live: its name, its version or the beginning of it, or `default` for the shipped one."""
+
+    bundle: Annotated[str, Field(min_length=1, max_length=200)]
+    over: Over = None
+
+
+class RollbackIn(Strict):
+    """Back to what was live before, or to a bundle of the registry."""
+
+    to: Annotated[str, Field(max_length=200)] = ""
+    over: Over = None
 
 
 class AuditOut(BaseModel):

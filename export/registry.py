@@ -15,6 +15,7 @@ import msgspec
 from crosswind.errors import BundleError
 from crosswind.export.atomic import publish, staging
 from crosswind.export.bundle import FORMAT, MANIFEST, SHIPPED, Manifest, verify
+from crosswind.settings import Settings
 
 DEFAULT = "default"
 """The address of the shipped bundle, wherever it is installed."""
@@ -94,6 +95,15 @@ class Registry:
     def _remove(self, path: str) -> None:
         if self._files.exists(path):
             self._files.rm(path)
+
+
+def registry_of(settings: Settings) -> Registry:
+    """Where the settings say that bundles are kept.
+
+    Raises:
+        BundleError: no such kind of address, or its package is not installed.
+    """
+    return Registry(settings.registry or str((settings.data_dir / "models").absolute()))
 
 
 def fetch(address: str, version: str, cache: Path, trusted: str | None = None) -> Path:

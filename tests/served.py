@@ -15,10 +15,11 @@ from crosswind.settings import Settings
 from crosswind.stream.adapters.postgres.engine import connect
 
 DEADLINE = 20.0
+Auth = Literal["none", "local", "oidc", "both"]
 
 
 @contextlib.contextmanager
-def served(database_url: str, auth: Literal["none", "local"] = "none", **settings: Any) -> Iterator[str]:
+def served(database_url: str, auth: Auth = "none", **settings: Any) -> Iterator[str]:
     """The address, without a slash at its end, of a dashboard on that database; `settings` are further ones."""
     engine, writer = connect(database_url, read_only=True), connect(database_url)
     app = create_app(Settings(database_url=SecretStr(database_url), auth=auth, **settings), engine, writer)

@@ -24,7 +24,7 @@
 
   document.addEventListener("click", async function (event) {
     const button = event.target.closest && event.target.closest("button.act");
-    if (!button) return;
+    if (!button || (button.dataset.asks && !window.confirm(button.dataset.asks))) return;
     button.disabled = true;
     const answer = await fetch(button.dataset.path, {
       method: button.dataset.method, body: button.dataset.body, headers: { "Content-Type": "application/json" },

@@ -150,6 +150,10 @@ def read_rules(path: Path) -> RuleFile:
         raise SettingsError(f"{path}: {error}") from None
 
 
+_YAML_LETS_THROUGH = (ValueError, AttributeError, LookupError, TypeError)
+"""What PyYAML raises, unwrapped, of values that are not what they look like: `2026-13-45`, `!!int a`, `!!bool x`."""
+
+
 def parse_rules(text: bytes) -> RuleFile:
     """A rule file from its text.
 
@@ -158,7 +162,7 @@ def parse_rules(text: bytes) -> RuleFile:
     """
     try:
         found = msgspec.yaml.decode(text, type=RuleFile, strict=True)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, *_YAML_LETS_THROUGH, RecursionError) as error:
         raise SettingsError(f"not a rule file: {str(error) or type(error).__name__}") from None
     names = [rule.name for rule in found.rules]
     twice = sorted({name for name in names if names.count(name) > 1})

@@ -345,7 +345,7 @@ def test_the_models_page_tells_what_is_live_and_what_happened(open_page: Open, e
     page = open_page()
     page.get_by_role("link", name="Models").click()
     expect(page.locator("#models .panel").first).to_contain_text("tiny-1")
-    expect(page.locator("#models .plain")).to_contain_text("no <b>file")
+    expect(page.locator("#models .plain").last).to_contain_text("no <b>file")
 
 
 @filled

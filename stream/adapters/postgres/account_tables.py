@@ -3,20 +3,32 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKeyConstraint, Identity, Index, func
+from sqlalchemy import BigInteger, ForeignKeyConstraint, Identity, Index, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from crosswind.stream.adapters.postgres.schema import Base
 
 
 class AccountRow(Base):
-    """A person; only an argon2id hash of the password is kept."""
+    """A person; only an argon2id hash of the password is kept, and none where a provider vouches for them."""
 
     __tablename__ = "account"
 
     name: Mapped[str] = mapped_column(primary_key=True)
     role: Mapped[str]
     password: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class IdentityRow(Base):
+    """Whose account it is, where an identity provider vouches for people: its issuer and its lasting name for them."""
+
+    __tablename__ = "identity"
+    __table_args__ = (ForeignKeyConstraint(["name"], ["account.name"], ondelete="CASCADE"), UniqueConstraint("name"))
+
+    provider: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 

@@ -1,6 +1,7 @@
 """Accounts, logins and the audit log of the dashboard, on Postgres."""
 
 import hashlib
+import json
 import re
 import secrets
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from typing import Any, Final
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql
 
 from crosswind.errors import DataError
-from crosswind.stream.adapters.postgres.account_tables import AccountRow, AuditRow, SessionRow
+from crosswind.stream.adapters.postgres.account_tables import AccountRow, AuditRow, IdentityRow, SessionRow
 from crosswind.stream.adapters.postgres.deployments import database
 
 LASTS: Final = timedelta(hours=12)
@@ -23,6 +25,10 @@ SHORTEST: Final = 12
 """Characters of a password at least (NIST SP 800-63B asks for 8 and counsels longer ones)."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_UNFIT = re.compile(r"[^A-Za-z0-9._@-]")
+_NONE = "none: an identity provider vouches for them"
+"""In the place of a password's hash. No password fits it."""
+
 _hasher = PasswordHasher()
 _NOBODY = _hasher.hash("nobody has this password")
 """Checked when there is no such account, so that the time of the answer does not tell."""
@@ -42,6 +48,33 @@ class Account:
 
     name: str
     role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody whom an identity provider vouches for.
+
+    Attributes:
+        provider: its issuer.
+        subject: what it calls them, for good.
+        name: what they are called there today. It is only shown: others may be called so too.
+    """
+
+    provider: str
+    subject: str
+    name: str = ""
+
+    @property
+    def account(self) -> str:
+        """The name of an account for them: `sso:`, with which no local name begins, and a digest that is theirs alone.
+
+        Who is called like somebody else, or like somebody who left, gets neither their account nor what belongs to it.
+
+        >>> Person("https://id.example", "42", "ada@example.org").account
+        'sso:ada@example.org-aa10b1411debe0c2'
+        """
+        shown = _UNFIT.sub("_", self.name)[:40] or "somebody"
+        return f"sso:{shown}-{_digest(json.dumps([self.provider, self.subject]))[:16]}"
 
 
 LOCAL: Final = Account("local", Role.ADMIN)
@@ -91,13 +124,30 @@ class Accounts:
         """The token of a new login; None when name and password do not fit."""
         with database("logging in"), self._engine.begin() as connection:
             stored = connection.execute(select(AccountRow.password).where(AccountRow.name == name)).scalar()
-            if not _fits(stored or _NOBODY, password) or stored is None:
+            known = stored if stored != _NONE else None
+            if not _fits(known or _NOBODY, password) or known is None:
                 return None
-            token = secrets.token_urlsafe(32)
-            connection.execute(delete(SessionRow).where(SessionRow.expires_at < func.clock_timestamp()))
-            expires = func.clock_timestamp() + LASTS
-            connection.execute(insert(SessionRow).values(token=_digest(token), name=name, expires_at=expires))
-        return token
+            return _session(connection, name)
+
+    def log_in_as(self, person: Person, role: Role) -> tuple[Account, str]:
+        """Somebody's account, and the token of a new login. The first login makes the account; each one gives it the
+        role that the provider says now."""
+        key = {"provider": person.provider, "subject": person.subject}
+        with database("logging in"), self._engine.begin() as connection:
+            name = _name_of(connection, person)
+            if name is None:  # two first logins at once make one account: its name is a function of who they are
+                name = person.account
+                row = {"name": name, "role": role.name.lower(), "password": _NONE}
+                connection.execute(postgresql.insert(AccountRow).values(row).on_conflict_do_nothing())
+                identity = postgresql.insert(IdentityRow).values(name=name, **key)
+                connection.execute(identity.on_conflict_do_nothing(index_elements=list(key)))
+            connection.execute(update(AccountRow).where(AccountRow.name == name).values(role=role.name.lower()))
+            return Account(name, role), _session(connection, name)
+
+    def shut_out(self, person: Person) -> None:
+        """Ends the logins of somebody to whom the provider gives no role any more."""
+        with database("ending logins"), self._engine.begin() as connection:
+            connection.execute(delete(SessionRow).where(SessionRow.name == _name_of(connection, person)))
 
     def log_out(self, token: str) -> None:
         """Ends a login."""
@@ -124,6 +174,20 @@ class Accounts:
         query = select(*(getattr(AuditRow, name) for name in names)).order_by(AuditRow.audit_id.desc()).limit(limit)
         with database("reading the audit log"), self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _name_of(connection: Connection, person: Person) -> str | None:
+    row = IdentityRow
+    query = select(row.name).where(row.provider == person.provider, row.subject == person.subject)
+    return connection.execute(query).scalar()
+
+
+def _session(connection: Connection, name: str) -> str:
+    token = secrets.token_urlsafe(32)
+    connection.execute(delete(SessionRow).where(SessionRow.expires_at < func.clock_timestamp()))
+    expires = func.clock_timestamp() + LASTS
+    connection.execute(insert(SessionRow).values(token=_digest(token), name=name, expires_at=expires))
+    return token
 
 
 def _digest(token: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from crosswind.errors import DatabaseError
+from crosswind.errors import DatabaseError, DataError
 from crosswind.stream.service.deployment import PPM, Deployment, Event, Kind, Slot
 
 _COLUMNS = "seq, slot, version, address, share_ppm, at, reason"
@@ -20,6 +20,10 @@ _WISH = text(f"""
     INSERT INTO deployment (run, slot, version, address, share_ppm, reason)
     VALUES (:run, :slot, :version, :address, :share_ppm, :reason) RETURNING {_COLUMNS}
 """)
+
+_NEWEST = text("SELECT coalesce(max(seq), 0) FROM deployment WHERE run = :run AND slot = :slot")
+
+_ONE_AFTER_THE_OTHER = text("SELECT pg_advisory_xact_lock(hashtextextended('deployment ' || :run, 0))")
 
 _RECORD = text("""
     INSERT INTO deployment_event (run, deployment_seq, slot, kind, version, address, worker, message)
@@ -85,11 +89,17 @@ class PostgresDeployments:
             connection.execute(_RECORD, values)
 
     def wish(
-        self, run: str, slot: Slot, version: str, address: str, *, reason: str, share_ppm: int = PPM
-    ) -> Deployment:
+        self, run: str, slot: Slot, version: str, address: str, *, reason: str, share_ppm: int = PPM,
+        over: int | None = None,
+    ) -> Deployment:  # fmt: skip
         """Writes down what shall be live, or in shadow, from now on.
 
+        Args:
+            over: `seq` of the newest wish that whoever wishes knows of, 0: none; None: never mind. Two people who roll
+                back at the same time would else be where they were.
+
         Raises:
+            DataError: there is a newer wish than `over`.
             DatabaseError: it was not written.
         """
         values = {
@@ -97,6 +107,10 @@ class PostgresDeployments:
             "reason": reason,
         }  # fmt: skip
         with database("writing a deployment"), self._engine.begin() as connection:
+            connection.execute(_ONE_AFTER_THE_OTHER, {"run": run})
+            newest = connection.execute(_NEWEST, {"run": run, "slot": slot.value}).scalar()
+            if over is not None and newest != over:
+                raise DataError(f"deployment {newest} came after {over}: somebody else was quicker; look again")
             return _deployment(connection.execute(_WISH, values).one())
 
     def outcomes(self, run: str, seq: int) -> list[dict[str, Any]]:
@@ -115,6 +129,14 @@ class PostgresDeployments:
         with database("reading what was live"), self._engine.connect() as connection:
             row = connection.execute(_FORMER, {"run": run, "version": version}).one_or_none()
         return None if row is None else (row.version, row.address)
+
+    def before(self, run: str) -> tuple[str, str] | None:
+        """Version and address of what a rollback puts live; None: nothing else was live before.
+
+        After a deployment that no worker took up, or all refused, that is what is still live.
+        """
+        wanted, live = self.wanted(run, Slot.LIVE), self.live_at(run)
+        return self.former(run, wanted.version if wanted else live.version if live else "")
 
     def history(self, run: str, limit: int = 100) -> list[dict[str, Any]]:
         """Wishes and events of a run, newest first: seq, slot, what, version, address, worker, message, at."""

@@ -89,8 +89,15 @@ def test_a_silence_is_made_and_ended(client: httpx.Client) -> None:
     assert client.post("/api/v1/silences", json={"matchers": ["nonsense"], "hours": 2}).status_code == 400
 
 
+def test_a_form_of_our_own_pages_says_null_and_is_heard(client: httpx.Client) -> None:
+    log_in(client, "viewer")
+    form = {"Origin": "null", "Sec-Fetch-Site": "same-origin"}
+    assert client.post("/logout", headers=form).headers["location"] == "/login"
+
+
 @pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"},
-                                     {"Origin": "null"}])  # fmt: skip
+                                     {"Origin": "null"}, {"Origin": "null", "Sec-Fetch-Site": "cross-site"},
+                                     {"Origin": "null", "Sec-Fetch-Site": "none"}])  # fmt: skip
 def test_what_another_site_sends_is_refused(client: httpx.Client, headers: dict[str, str]) -> None:
     log_in(client, "analyst")
     assert client.post("/api/v1/incidents/i2/acknowledge", headers=headers).status_code == 403

@@ -7,9 +7,10 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from crosswind.errors import DataError
+from crosswind.errors import DataError, ServiceError
 from crosswind.subscribe_cli import app
 from tests.notify_helpers import receiver
+from tests.served import served
 
 
 def call(database_url: str, folder: Path, *words: str, given: str | None = None) -> Result:
@@ -68,3 +69,26 @@ def test_tokens_are_made_listed_and_revoked(database_url: str, tmp_path: Path) -
 def test_what_cannot_be_served_says_why(database_url: str, tmp_path: Path, words: tuple[str, ...]) -> None:
     with pytest.raises(DataError, match=r"expected|needs"):
         call(database_url, tmp_path, "subscribe", *words)
+
+
+def test_a_dashboard_is_asked_by_its_address_with_a_token(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("subscribe", "--channel", "stream", "--topic", "credit", "--quiet", "Europe/Berlin 22:00-07:00", "--json")
+    token = call(database_url, tmp_path, "subscriptions", "tokens", "--create", "desk").stdout.strip()
+    with served(database_url, auth="local", data_dir=tmp_path) as at:
+        with pytest.raises(DataError, match="send a token"):
+            CliRunner().invoke(app, [*words, "--address", at], catch_exceptions=False)
+        monkeypatch.setenv("CROSSWIND_API_TOKEN", token)
+        asked = CliRunner().invoke(app, [*words, "--address", at], catch_exceptions=False)
+        with pytest.raises(DataError, match="cap_per_hour"):
+            CliRunner().invoke(app, [*words, "--cap", "0", "--address", at], catch_exceptions=False)
+    made = json.loads(asked.stdout)
+    assert (set(made), made["secret"]) == ({"subscription_id", "secret", "unsubscribe"}, None)
+    assert made["subscription_id"] in call(database_url, tmp_path, "subscriptions", "list").stdout
+
+
+def test_a_dashboard_that_is_not_there_is_said() -> None:
+    words = ["subscribe", "--channel", "stream", "--address", "http://127.0.0.1:9"]
+    with pytest.raises(ServiceError, match="does not answer"):
+        CliRunner().invoke(app, words, catch_exceptions=False)

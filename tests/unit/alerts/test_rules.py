@@ -49,6 +49,12 @@ def test_a_wrong_file_says_what_is_wrong(text: str, what: str) -> None:
         rule_set(parse_rules(text.encode("latin-1")))
 
 
+@pytest.mark.parametrize("text", ["2026-13-45", "rules: !!int a", "!!bool x", "!!timestamp x", "!!float x", "9" * 5000])
+def test_a_value_that_is_not_what_it_looks_like_is_no_rule_file(text: str) -> None:
+    with pytest.raises(SettingsError, match="not a rule file"):
+        parse_rules(text.encode())
+
+
 def test_a_version_follows_what_a_rule_answers() -> None:
     def version(extra: str) -> str:
         return rule_set(parse_rules((TEXT + extra).encode())).rules[0].version

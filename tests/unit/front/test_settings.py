@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from crosswind import errors
+from crosswind.cli import with_running
 from crosswind.errors import CrosswindError, SettingsError
 from crosswind.settings import load_settings
 
@@ -33,6 +34,23 @@ def test_a_bad_option_is_named(name: str, value: object) -> None:
         load_settings({name: value})
 
 
+def test_settings_that_are_completed_stay_as_they_were(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CROSSWIND_OIDC_ROLES", '{"desk": "admin"}')
+    monkeypatch.setenv("CROSSWIND_OIDC_CLIENT_SECRET", "hidden")
+    found = with_running(load_settings({"data_dir": tmp_path}))
+    assert found.oidc_roles == {"desk": "admin"}
+    assert found.oidc_client_secret is not None
+    assert found.oidc_client_secret.get_secret_value() == "hidden"
+    assert "hidden" not in repr(found)
+
+
+@pytest.mark.parametrize("roles", ["desk", '["desk"]', '{"desk": "owner"}'])
+def test_a_bad_mapping_of_roles_is_named(monkeypatch: pytest.MonkeyPatch, roles: str) -> None:
+    monkeypatch.setenv("CROSSWIND_OIDC_ROLES", roles)
+    with pytest.raises(SettingsError, match="CROSSWIND_OIDC_ROLES: "):
+        load_settings()
+
+
 def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CROSSWIND_PORT", "http")
     with pytest.raises(SettingsError, match="CROSSWIND_PORT: "):
@@ -40,8 +58,8 @@ def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_password_is_never_shown() -> None:
-    settings = load_settings({"database_url": "postgresql://me:secret@host/db"})
-    assert "secret" not in repr(settings)
+    settings = load_settings({"database_url": "postgresql://me:hunter2@host/db"})
+    assert "hunter2" not in repr(settings)
 
 
 def _crosswind(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
