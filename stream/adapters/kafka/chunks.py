@@ -10,14 +10,18 @@ of Faust: groups, rebalances, agents, flow control, commits. What is replaced, a
  - An ack of a chunk that was handed out before the last seek is ignored: the seek brings its records again.
  - A commit that failed is tried again at the next interval. Faust forgets it, so that lag stays behind until the next
    article comes, and crashes the worker on errors that pass by themselves.
+ - A seek that meets a rebalance is done once more, for the partitions that are held then: aiokafka refuses to seek in
+   one that is gone, and Faust would end the worker for it.
+ - Faust's monitor is not told how far each partition goes: nobody asks it, and it may be gone when it is asked for.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, Message
@@ -25,6 +29,9 @@ from faust.types.tuples import ConsumerMessage
 
 CHUNK_BYTES = 1024 * 1024
 """A chunk ends when it holds that much, so that large articles do not pile up in queues that count chunks."""
+
+AFTER_REBALANCE = 0.02
+"""Seconds until a seek that met a rebalance is tried again."""
 
 Record: TypeAlias = ConsumerRecord[Any, Any]
 
@@ -83,7 +90,16 @@ def cut(records: Sequence[Record], most: int) -> Iterator[Sequence[Record]]:
 
 
 class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
-    """Faust's consumer thread; a commit that the broker does not take is no reason to crash."""
+    """Faust's consumer thread; neither a commit that the broker does not take nor a rebalance is a reason to crash."""
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Back to the committed offsets of the partitions that it holds when this returns."""
+        while self.assignment():
+            try:
+                return dict(await super().seek_to_committed())
+            except (IllegalStateError, AssertionError):  # a rebalance took partitions away while it was at it
+                await asyncio.sleep(AFTER_REBALANCE)
+        return {}
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         assigned = self.assignment()
@@ -127,7 +143,6 @@ class ChunkConsumer(driver.Consumer):
                 if chunk is None:
                     del waiting[tp]
                 elif active is None or tp in active or tp in self._buffered_partitions:
-                    self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
                     self._delivered.setdefault(tp, Delivered()).hand_out(chunk[-1].offset)
                     yield tp, self._to_chunk(tp, chunk)
 

@@ -1,16 +1,18 @@
 """Chunks: what may be committed, how records are cut, and whose acks count."""
 
+import asyncio
 from collections import deque
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+from aiokafka.errors import IllegalStateError
 from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crosswind.stream.adapters.kafka import chunks
-from crosswind.stream.adapters.kafka.chunks import Chunk, ChunkConsumer, Delivered, cut
+from crosswind.stream.adapters.kafka.chunks import Chunk, ChunkConsumer, ChunkConsumerThread, Delivered, cut
 
 PART = TP("news.raw", 0)
 
@@ -87,6 +89,46 @@ def test_an_ack_from_before_a_seek_does_not_count() -> None:
     assert consumer._new_offset(PART) is None
     assert consumer.ack(again)
     assert consumer._new_offset(PART) == 5
+
+
+class Rebalancing:
+    """aiokafka's consumer, from which a rebalance takes partitions while it seeks."""
+
+    def __init__(self, *held: set[TP]) -> None:
+        self._held, self.asked = list(held), list[set[TP]]()
+
+    def assignment(self) -> set[TP]:
+        return self._held[0]
+
+    async def seek_to_committed(self) -> dict[TP, int]:
+        self.asked.append(self.assignment())
+        if len(self._held) > 1:
+            self._held.pop(0)
+            raise IllegalStateError("No current assignment for partition")
+        assert self.assignment(), "No partitions are currently assigned"
+        return dict.fromkeys(self.assignment(), 5)
+
+
+def _sought(consumer: Rebalancing) -> dict[TP, int]:
+    async def call(method: Any) -> Any:
+        return await method()
+
+    thread = ChunkConsumerThread.__new__(ChunkConsumerThread)
+    thread.__dict__.update(_consumer=consumer, call_thread=call)
+    return dict(asyncio.run(thread.seek_to_committed()))
+
+
+def test_a_seek_that_meets_a_rebalance_is_done_for_what_is_held_then() -> None:
+    other = TP("news.raw", 1)
+    consumer = Rebalancing({PART, other}, {PART}, {other})
+    assert _sought(consumer) == {other: 5}
+    assert consumer.asked == [{PART, other}, {PART}, {other}]
+
+
+def test_who_holds_nothing_has_nothing_to_seek() -> None:
+    consumer = Rebalancing({PART}, set())
+    assert _sought(consumer) == {}
+    assert consumer.asked == [{PART}]
 
 
 def test_a_commit_that_failed_is_tried_again() -> None:
