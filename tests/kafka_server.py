@@ -95,7 +95,7 @@ class KafkaServer:
         properties = self._folder / "server.properties"
         if not properties.exists():
             properties.write_text(self._properties(), "utf-8")
-            tool = ["kafka.tools.StorageTool", "format", "-t", self._cluster, "-c", str(properties)]
+            tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={self._cluster}", "-c", str(properties)]
             done = subprocess.run(self._java(*tool), capture_output=True, text=True, timeout=START_SECONDS, check=False)
             assert done.returncode == 0, f"the storage tool refused: {done.stderr[-500:]}"
         with self.log.open("ab") as log:
