@@ -5,6 +5,7 @@
     python bench/throughput.py --only cached bare latency
     python bench/throughput.py --small             a few hundred articles each: does it run at all?
     python bench/throughput.py --model-dir runs/shipped --json out.json
+    python bench/throughput.py --docs              the figures go into docs/operations.md
 
 Measured on one machine, one after the other, in one run, from a backlog of the sample feed's headlines (`--only`):
  - `bundle`: the real worker with the model; `cached`: every score known beforehand, so everything but the model;
@@ -27,6 +28,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -37,6 +39,7 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer
 
 ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs" / "operations.md"
 sys.path[:0] = [str(ROOT)]  # `tests.kafka_server` and `bench.jobs` are not part of the installed package
 
 from bench.jobs import rivals  # noqa: E402 - stages that a rival has no packages for are imported where they are used
@@ -63,7 +66,7 @@ LABELS = {
 class Sizes:
     """How much of everything; times are seconds."""
 
-    cached: int = 20_000
+    cached: int = 60_000
     model: int = 1_200
     one_by_one: int = 300
     history: int = 1_000_000
@@ -100,6 +103,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="very small sizes: no figure means anything")
     parser.add_argument("--embedded", action="store_true", help="the embedded broker instead of Apache Kafka")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--docs", action="store_true", help="write the figures into docs/operations.md")
     parser.add_argument("--only", nargs="+", choices=list(LABELS), default=list(LABELS), help="these parts only")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     parser.add_argument("--stages", type=Path, help=argparse.SUPPRESS)
@@ -275,29 +279,37 @@ class Run:
         return bars + [Bar("ingest to alert at 50 articles/s, p95 s", p95, ALERT_SECONDS, most=True) for p95 in alert]
 
 
-def show(run: Run, broker: str, bars: Sequence[Bar]) -> None:
-    print(f"{broker}, embedded Postgres, {os.cpu_count()} cores shared by all\n")
-    print("| job | articles | articles/s | cores busy |\n|---|---:|---:|---:|")
-    for m in run.found:
-        print(f"| {m.job} | {m.articles} | {m.rate:,.0f} | {m.cores:.2f} |")
+def table(run: Run, broker: str, bars: Sequence[Bar]) -> list[str]:
+    """What was measured, as lines of Markdown."""
+    lines = [f"{broker}, embedded Postgres, {os.cpu_count()} cores shared by all", "",
+             "| job | articles | articles/s | cores busy |", "|---|---:|---:|---:|"]  # fmt: skip
+    lines += [f"| {m.job} | {m.articles:,} | {m.rate:,.0f} | {m.cores:.2f} |" for m in run.found]
     rate = {m.job: m.rate for m in run.found}
     for one, other in ((CACHED, LABELS["bare"]), (LABELS["pair"], CACHED)):
         if one in rate and other in rate:
-            print(f"\n{one}: {rate[one] / rate[other]:.2f} times {other}")
+            lines += ["", f"{one}: {rate[one] / rate[other]:.2f} times {other}"]
     for m in run.found:
         if m.job in (WORKER, CACHED):
             total = sum(m.stages.values()) or 1.0
             shares = sorted(((stage, max(0.0, used)) for stage, used in m.stages.items()), key=lambda item: -item[1])
-            print(f"\nCPU of {m.job}, Kafka and Postgres: "
-                  + ", ".join(f"{stage} {used / total:.0%}" for stage, used in shares))  # fmt: skip
+            lines += ["", f"CPU of {m.job}, Kafka and Postgres: "
+                      + ", ".join(f"{stage} {used / total:.0%}" for stage, used in shares)]  # fmt: skip
     if run.waits:
-        print("\n| from send to | articles/s | p50 s | p95 s | p99 s |\n|---|---:|---:|---:|---:|")
-        for w in run.waits:
-            print(f"| {w.job} | {w.rate:,.0f} | {w.p50:.2f} | {w.p95:.2f} | {w.p99:.2f} |")
-    print("\n| bar | measured | to reach | |\n|---|---:|---:|---|")
+        lines += ["", "| from send to | articles/s | p50 s | p95 s | p99 s |", "|---|---:|---:|---:|---:|"]
+        lines += [f"| {w.job} | {w.rate:,.0f} | {w.p50:.2f} | {w.p95:.2f} | {w.p99:.2f} |" for w in run.waits]
+    lines += ["", "| bar | measured | to reach | |", "|---|---:|---:|---|"]
     for b in bars:
         words = "holds" if b.holds else "**not reached**"
-        print(f"| {b.name} | {b.value:,.2f} | {'≤' if b.most else '≥'} {b.reach:g} | {words} |")
+        lines.append(f"| {b.name} | {b.value:,.2f} | {'≤' if b.most else '≥'} {b.reach:g} | {words} |")
+    return lines
+
+
+def write_docs(lines: Sequence[str]) -> None:
+    """The figures, between their marks in the page."""
+    marked = re.compile(r"(<!-- figures of bench/throughput.py -->\n).*?(<!-- end of figures -->)", re.DOTALL)
+    page = DOCS.read_text("utf-8")
+    text = "\n".join(lines)
+    DOCS.write_text(marked.sub(lambda found: f"{found[1]}\n{text}\n\n{found[2]}", page), "utf-8")
 
 
 def main() -> int:
@@ -310,7 +322,10 @@ def main() -> int:
         run.measure()
     bars = run.bars()
     broker = "the embedded broker" if arguments.embedded else "Apache Kafka"
-    show(run, broker, bars)
+    lines = table(run, broker, bars)
+    print("\n".join(lines))
+    if arguments.docs:
+        write_docs(lines)
     if arguments.json:
         report = {"broker": broker, "cores": os.cpu_count(), "jobs": [{**asdict(m), "rate": m.rate} for m in run.found],
                   "latency": [asdict(w) for w in run.waits], "seconds": run.seconds,
