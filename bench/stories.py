@@ -41,6 +41,7 @@ from crosswind.stream.domain.memory import Memory
 from crosswind.stream.domain.series import MINUTE, Counting, History, Mention, Series
 from crosswind.stream.domain.stories.clusters import Stories, Telling
 from crosswind.stream.domain.stories.decision import Criteria
+from crosswind.stream.domain.stories.evidence import Weigher
 from crosswind.stream.domain.stories.facts import overlap, shingles_of
 from crosswind.stream.domain.stories.meaning import pack, unpack
 from crosswind.stream.domain.watch import Watch
@@ -93,9 +94,19 @@ def b_cubed(found: Sequence[Any], truth: Sequence[Any]) -> tuple[float, float, f
     return precision, recall, 2 * precision * recall / (precision + recall)
 
 
-def ours(feed: Sequence[tuple[Telling, int]], criteria: Criteria) -> list[str]:
+def tuning_half(groups: Sequence[Sequence[Headline]]) -> list[Headline]:
+    """What thresholds and weights may be learned from: the headlines of every second group."""
+    return [headline for group in groups[0::2] for headline in group]
+
+
+def judged_half(groups: Sequence[Sequence[Headline]]) -> list[Headline]:
+    """The headlines of the other groups, which only judge."""
+    return [headline for group in groups[1::2] for headline in group]
+
+
+def ours(feed: Sequence[tuple[Telling, int]], criteria: Criteria, weigher: Weigher | None = None) -> list[str]:
     """The stories that the stream's own code finds, after all merges."""
-    stories = Stories(StoryIndex, criteria)
+    stories = Stories(StoryIndex, criteria, weigher=weigher)
     given = [stories.assign(one) for one, _ in feed]
     merged = {merge.younger: merge.older for assignment in given for merge in assignment.merges}
 
@@ -143,7 +154,7 @@ def events(scorer: OnnxScorer, tune: bool) -> list[Row]:
     headlines = [one for group in groups for one in group]
     scores = scorer.score([h.title for h in headlines])
     meanings = {h: score.meaning for h, score in zip(headlines, scores, strict=True)}
-    parts = [[h for group in groups[start::2] for h in group] for start in (0, 1)]
+    parts = [tuning_half(groups), judged_half(groups)]
     tuning, judged = (tellings(part, [meanings[h] for h in part], seed) for seed, part in enumerate(parts))
     criteria = search(tuning) if tune else Criteria()
     rows: list[Row] = []
@@ -163,12 +174,8 @@ def _row(name: str, found: Sequence[Any], feed: Sequence[tuple[Telling, int]]) -
 
 
 GRID: dict[str, Sequence[float]] = {
-    "doubtful": np.arange(0.7, 1.1, 0.04).round(2).tolist(),
-    "sure": np.arange(0.8, 1.25, 0.05).round(2).tolist(),
-    "margin": [0.0, 0.03, 0.06, 0.1, 0.15, 0.2],
-    "figures": [0.0, 0.05, 0.1, 0.15],
-    "names": [0.0, 0.1, 0.15, 0.2, 0.25, 0.3],
-    "merge": [0.6, 0.7, 0.8, 0.9, 2.0],
+    "join": np.arange(-1.5, 1.6, 0.25).tolist(),
+    "merge": np.arange(-1.5, 2.1, 0.25).tolist(),
     "text": [0.5, 0.6, 0.7],
 }
 

@@ -13,18 +13,19 @@ a story nobody told for `window` is forgotten, and so is the quietest one beyond
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from crosswind.stream.domain.stories.decision import Criteria, Match, Reason, Told, choose, compare
+from crosswind.stream.domain.stories.decision import Criteria, Match, Reason, choose, compare, together
+from crosswind.stream.domain.stories.evidence import Told, Weigher, shipped
 from crosswind.stream.domain.stories.facts import facts_of
 from crosswind.stream.domain.stories.meaning import Vector, cosine, middle, unpack
 from crosswind.stream.domain.stories.signature import bands
 
-NEIGHBOURS = 8
-TELLINGS = 8
+NEIGHBOURS = 6
+TELLINGS = 5
 """Headlines of a story that an article is compared with; later ones add to its counts only."""
 
 
@@ -107,6 +108,7 @@ class Line(NamedTuple):
 
     turn: int
     title: str
+    lang: str
     tags: tuple[str, ...]
     meaning: bytes
 
@@ -137,9 +139,13 @@ class Story:
         like = not self.centre or (self.model, len(self.centre)) == (telling.model, len(telling.meaning))
         return bool(telling.meaning) and like
 
-    def told(self) -> list[Told]:
-        """Its headlines as they are compared."""
-        return [Told(facts_of(line.title), frozenset(line.tags)) for line in self.lines]
+    def told(self, model: str) -> list[Told]:
+        """Its headlines as they are compared with one that `model` gave its meaning."""
+        known = model == self.model
+        return [
+            Told(facts_of(line.title), line.lang, frozenset(line.tags), line.meaning if known else b"")
+            for line in self.lines
+        ]
 
 
 class Stories:
@@ -149,6 +155,7 @@ class Stories:
         index: makes an index for vectors of a width; one is made for each bundle.
         window: event time after which a story that nobody tells is over.
         most: stories kept at most.
+        weigher: weighs two headlines; the shipped one if None.
     """
 
     def __init__(
@@ -157,8 +164,10 @@ class Stories:
         criteria: Criteria = Criteria(),  # noqa: B008 - frozen
         window: timedelta = timedelta(days=3),
         most: int = 1_000_000,
+        weigher: Weigher | None = None,
     ) -> None:
         self._make, self._criteria, self._window, self._most = index, criteria, window, most
+        self._weigher = weigher or shipped()
         self._stories: OrderedDict[str, Story] = OrderedDict()
         self._numbers: dict[int, str] = {}
         self._indexes: dict[tuple[str, int], Index] = {}
@@ -180,9 +189,9 @@ class Stories:
         match, reason = choose(matches, self._criteria)
         if match is None:
             return self._begin(telling)
-        merges = self._merge(telling, match, matches)
-        story = self._stories[merges[0].older if merges else match.story_id]
         repeated = reason is Reason.SAME_TEXT
+        merges = () if repeated else self._merge(telling, match, matches)
+        story = self._stories[merges[0].older if merges else match.story_id]
         return self._join(telling, story, Novelty.REPEATED if repeated else Novelty.FRESH, reason, match.cosine, merges)
 
     def restore(self, telling: Telling, story_id: str, novelty: Novelty, reason: Reason, similarity: float) -> None:
@@ -220,7 +229,7 @@ class Stories:
     def _learn(self, story: Story, telling: Telling) -> None:
         known = story.takes(telling)
         story.model = telling.model if known else story.model
-        line = Line(self._turn, telling.title, telling.tags, telling.meaning if known else b"")
+        line = Line(self._turn, telling.title, telling.lang, telling.tags, telling.meaning if known else b"")
         self._turn += 1
         story.settle((*story.lines, line))
         found = bands(facts_of(telling.title).shingles)
@@ -238,34 +247,45 @@ class Stories:
 
     def _matches(self, telling: Telling) -> list[Match]:
         near = self._near(telling)
-        article = Told(facts_of(telling.title), frozenset(telling.tags))
-        texts = {self._texts.get(telling.title_key), *(self._bands.get(b) for b in bands(article.facts.shingles))}
+        article = _told(telling)
+        known = self._texts.get(telling.title_key)
+        texts = {known, *(self._bands.get(b) for b in bands(article.facts.shingles))}
         for story_id in sorted(found for found in texts if found and found in self._stories and found not in near):
             near[story_id] = self._cosine(telling, self._stories[story_id])
-        return [
-            compare(story_id, found, article, self._stories[story_id].told(), self._criteria)
-            for story_id, found in near.items()
+        told = {story_id: self._stories[story_id].told(telling.model) for story_id in near}
+        found = [
+            compare(story_id, close, article, told[story_id], self._weigher, self._criteria)
+            for story_id, close in near.items()
         ]
+        # A story remembers the keys of all its headlines, also of those beyond the tellings that are compared.
+        return [replace(match, text=1.0) if match.story_id == known else match for match in found]
 
     def _near(self, telling: Telling) -> dict[str, float]:
         index = self._indexes.get((telling.model, len(telling.meaning)))
         if index is None or not telling.meaning:
             return {}
         names = [self._numbers[number] for number, _ in index.nearest(unpack(telling.meaning), NEIGHBOURS)]
-        return {name: self._cosine(telling, self._stories[name]) for name in names}  # an index may be rough
+        close = {name: self._cosine(telling, self._stories[name]) for name in names}  # an index may be rough
+        return {name: value for name, value in close.items() if value >= self._criteria.near}
 
     def _cosine(self, telling: Telling, story: Story) -> float:
         return cosine(telling.meaning, story.centre) if story.model == telling.model else 0.0
 
     def _merge(self, telling: Telling, best: Match, matches: Iterable[Match]) -> tuple[Merge, ...]:
-        """Makes one of all stories that the article surely tells and that are close to each other."""
-        first = self._stories[best.story_id]
-        sure = [self._stories[m.story_id] for m in matches if m is not best and m.weight >= self._criteria.sure]
-        close = [s for s in sure if s.model == first.model and cosine(s.centre, first.centre) >= self._criteria.merge]
+        """Makes one of the story that the article joins and those it also fits, if their tellings fit together."""
+        first, article = self._stories[best.story_id], _told(telling)
+        line = self._criteria.merge
+        also = [m for m in matches if m is not best and m.weight is not None and m.weight >= line]
+        told = [*first.told(telling.model), article]
+        close = [s for m in also if self._fits(told, (s := self._stories[m.story_id]).told(telling.model))]
         family = sorted([first, *close], key=lambda story: (story.first_at, story.story_id))
         for younger in family[1:]:
             self._absorb(family[0], younger)
         return tuple(Merge(younger.story_id, family[0].story_id) for younger in family[1:])
+
+    def _fits(self, some: list[Told], others: list[Told]) -> bool:
+        weight = together(some, others, self._weigher, self._criteria)
+        return weight is not None and weight >= self._criteria.merge
 
     def _absorb(self, older: Story, younger: Story) -> None:
         owned = [band for band in younger.bands if self._bands.get(band) == younger.story_id]
@@ -273,12 +293,18 @@ class Stories:
         # As if all had come to the older one: reading the stories back after a restart must give the same.
         older.settle(tuple(sorted((*older.lines, *younger.lines))))
         older.last_at = max(older.last_at, younger.last_at)
-        older.keys, older.bands = (*older.keys, *younger.keys), (*older.bands, *younger.bands)
+        known = {band for line in older.lines for band in bands(facts_of(line.title).shingles)}
+        gone = [band for band in (*older.bands, *younger.bands) if band not in known]
+        older.keys = (*older.keys, *younger.keys)
+        older.bands = tuple(band for band in (*older.bands, *younger.bands) if band in known)
         older.members += younger.members
         for key in younger.keys:
             self._texts[key] = older.story_id
         for band in owned:
             self._bands[band] = older.story_id
+        for band in gone:
+            if self._bands.get(band) == older.story_id:
+                del self._bands[band]
         for member in younger.members:
             was = self._members[member]
             self._members[member] = Assignment(member, older.story_id, was.novelty, was.reason, was.similarity)
@@ -304,3 +330,7 @@ class Stories:
         for band in story.bands:
             if self._bands.get(band) == story.story_id:
                 del self._bands[band]
+
+
+def _told(telling: Telling) -> Told:
+    return Told(facts_of(telling.title), telling.lang, frozenset(telling.tags), telling.meaning)

@@ -1,10 +1,11 @@
-"""Whether an article tells a story that is already there: meaning first, facts where it leaves a doubt."""
+"""Whether an article tells a story that is already there: evidence against each of its tellings, and their mean."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from crosswind.stream.domain.stories.facts import Facts, agreement, named, overlap
+from crosswind.stream.domain.stories.evidence import Told, Weigher, within
+from crosswind.stream.domain.stories.facts import agreement, overlap
 
 
 class Reason(StrEnum):
@@ -20,33 +21,21 @@ class Reason(StrEnum):
 class Criteria:
     """Where the lines are drawn; chosen on the tuning part of `bench/stories.py`.
 
-    A weight is a cosine plus what the facts add or take, so it may be larger than 1.
-
     Attributes:
         text: share of common letter runs from which two headlines are one text.
-        sure: weight of evidence from which the meaning decides alone.
-        doubtful: weight from which an article joins only if the next best story is `margin` behind.
-        figures, names, tags: how much agreement (or its opposite) of figures, of names and of given entities weighs,
-            in units of cosine.
-        merge: cosine of two stories from which an article that fits both makes them one.
+        join: mean log-odds with the tellings of a story from which an article joins it.
+        merge: mean log-odds between the tellings of two stories from which an article that fits both makes them one.
+        tags: log-odds that a shared entity of the feed adds; and that two of one language which share none lose.
+        near: cosine with a story's centre below which it is not looked at.
+        sure: cosine from which an article that joins is said to do so by its meaning, not by facts.
     """
 
     text: float = 0.6
-    sure: float = 1.131
-    doubtful: float = 0.996
-    margin: float = 0.018
-    figures: float = 0.08
-    names: float = 0.271
-    tags: float = 0.1
-    merge: float = 0.92
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """One telling of a story, as far as it is compared: its facts and the entities that its feed gave."""
-
-    facts: Facts
-    tags: frozenset[str]
+    join: float = 0.5
+    merge: float = -0.25
+    tags: float = 0.5
+    near: float = 0.3
+    sure: float = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,51 +43,68 @@ class Match:
     """How well an article fits a story.
 
     Attributes:
-        weight: cosine, moved by what the facts say.
-        text: the largest share of common letter runs with one of its headlines.
+        cosine: with the story's centre.
+        weight: mean log-odds with its tellings; None where there are no meanings to compare.
+        text: the largest share of common letter runs with one of its headlines; 0 where figures or entities contradict.
     """
 
     story_id: str
     cosine: float
-    weight: float
+    weight: float | None
     text: float
 
 
-def compare(story_id: str, cosine: float, article: Told, tellings: Sequence[Told], criteria: Criteria) -> Match:
-    """Weighs an article against the tellings of a story; of several, the best agreement counts.
+def compare(
+    story_id: str, cosine: float, article: Told, tellings: Sequence[Told], weigher: Weigher, criteria: Criteria
+) -> Match:
+    """Weighs an article against the tellings of a story."""
+    text = max((_text(article, told) for told in tellings), default=0.0)
+    return Match(story_id, cosine, together([article], tellings, weigher, criteria), text)
 
-    Names are compared by sound, so that they meet across scripts.
+
+def together(some: Sequence[Told], others: Sequence[Told], weigher: Weigher, criteria: Criteria) -> float | None:
+    """Mean log-odds over all pairs that have meanings, one of each side: average linkage. None where no pair has.
+
+    Where the best of names could not lift it to a line, it is that bound: names are costly, and most stories are far.
     """
-    figures = _best([agreement(article.facts.figures, t.facts.figures) for t in tellings])
-    tags = _best([agreement(article.tags, t.tags) for t in tellings])
-    names = _best([named(article.facts, t.facts) for t in tellings])
-    weight = cosine + criteria.figures * figures + criteria.names * names + criteria.tags * tags
-    text = max((overlap(article.facts.shingles, t.facts.shingles) for t in tellings), default=0.0)
-    # A template with another company or figure is almost the same text and not the same news.
-    if tags < 0 or figures < 0:
-        text = 0.0 if text < 1.0 else text
-    return Match(story_id, cosine, weight, text)
+    pairs = [(one, other) for one in some for other in others if one.meaning and other.meaning]
+    if not pairs:
+        return None
+    tagged = sum(criteria.tags * _tagged(one, other) for one, other in pairs)
+    plain = [weigher.plain(one, other) for one, other in pairs]
+    bound = (tagged + sum(within(odds + weigher.most) for odds in plain)) / len(pairs)
+    if bound < min(criteria.join, criteria.merge):
+        return bound
+    found = (within(odds + weigher.names(one, other)) for odds, (one, other) in zip(plain, pairs, strict=True))
+    return (tagged + sum(found)) / len(pairs)
 
 
 def choose(matches: Collection[Match], criteria: Criteria) -> tuple[Match | None, Reason]:
     """The story an article belongs to, and why; none: it begins one. Ties go to the smaller id."""
-    ranked = sorted(matches, key=lambda match: (-max(match.weight, match.text), match.story_id))
-    copies = [match for match in ranked if match.text >= criteria.text]
-    if copies:
-        return max(copies, key=lambda match: (match.text, match.weight)), Reason.SAME_TEXT
-    by_weight = sorted(matches, key=lambda match: (-match.weight, match.story_id))
-    if not by_weight or by_weight[0].weight < criteria.doubtful:
+    ranked = sorted(matches, key=lambda match: (-match.text, -(match.weight or 0.0), match.story_id))
+    if ranked and ranked[0].text >= criteria.text and _likely(ranked[0], criteria):
+        return ranked[0], Reason.SAME_TEXT
+    weighed = [(match.weight, match) for match in matches if match.weight is not None]
+    if not weighed:
         return None, Reason.NEW
-    best = by_weight[0]
-    if best.weight >= criteria.sure:
-        return best, Reason.SAME_MEANING if best.cosine >= criteria.sure else Reason.FACTS_AGREE
-    second = by_weight[1].weight if len(by_weight) > 1 else 0.0
-    if best.weight - second >= criteria.margin:
-        return best, Reason.FACTS_AGREE if best.weight > best.cosine else Reason.SAME_MEANING
-    return None, Reason.NEW
+    weight, best = min(weighed, key=lambda pair: (-pair[0], pair[1].story_id))
+    if weight < criteria.join:
+        return None, Reason.NEW
+    return best, Reason.SAME_MEANING if best.cosine >= criteria.sure else Reason.FACTS_AGREE
 
 
-def _best(values: Sequence[float]) -> float:
-    """The strongest agreement; where nothing agrees, the mildest silence or contradiction."""
-    spoken = [value for value in values if value]
-    return max(spoken, default=0.0)
+def _likely(match: Match, criteria: Criteria) -> bool:
+    """One text word for word, or nearly, and nothing that speaks against it: in a template only the name may differ."""
+    return match.text >= 1.0 or match.weight is None or match.weight >= criteria.join
+
+
+def _text(one: Told, other: Told) -> float:
+    share = overlap(one.facts.shingles, other.facts.shingles)
+    contradicted = agreement(one.tags, other.tags) < 0 or agreement(one.facts.figures, other.facts.figures) < 0
+    return share if share >= 1.0 or not contradicted else 0.0
+
+
+def _tagged(one: Told, other: Told) -> float:
+    """Entities may be written otherwise in another language: there, only a shared one says something."""
+    found = agreement(one.tags, other.tags)
+    return found if found > 0 or one.lang == other.lang else 0.0

@@ -2,23 +2,32 @@
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from anyascii import anyascii
-from rapidfuzz import fuzz
 
 SHINGLE = 4
 _NUMBER = re.compile(r"\d+(?:[.,'’\u00a0\u202f\u066b\u066c ]?\d+)*")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _CACHED = 65_536
-_SHORT = 3
+_SHORT = 2
 """A name of fewer consonants says nothing."""
+_ONE_SCRIPT = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}
 _ALIKE = str.maketrans({
     **dict.fromkeys("qcgx", "k"), **dict.fromkeys("zj", "s"), **dict.fromkeys("vpf", "b"), "d": "t", "l": "r",
     **dict.fromkeys("aeiouyhw", ""),
 })  # fmt: skip
+
+
+class Name(NamedTuple):
+    """A word that may be a name: its sounds (see `sound`), and all its Latin letters."""
+
+    sound: str
+    letters: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +37,20 @@ class Facts:
     Attributes:
         figures: significant digits of its numbers, without point and trailing zeros: `3 billion`, `30億` and `3,000`
             are all `3`, because languages count in millions, crores or myriads, all of them powers of ten.
-        names: words in Latin letters that are written with a capital, or stand in a text of another script.
         shingles: its letters and digits, `SHINGLE` at a time.
-        spoken: the sounds (see `sound`) of the words that may be names: those with a capital, or all where its script
-            has none.
-        sounds: the sounds of all words together.
+        names: the words that may be names: those with a capital, or all where its script has none.
+        sounds, letters: those of the whole text, without spaces.
         cased: its script has capitals.
+        script: the script of most of its words; Japanese and Chinese are one. Empty where it has no word.
     """
 
     figures: frozenset[str]
-    names: frozenset[str]
     shingles: frozenset[str]
-    spoken: frozenset[str]
+    names: tuple[Name, ...]
     sounds: str
+    letters: str
     cased: bool
+    script: str
 
 
 @lru_cache(_CACHED)
@@ -52,17 +61,24 @@ def facts_of(title: str) -> Facts:
     (['12'], ['12'])
     """
     plain = unicodedata.normalize("NFKC", title)
-    words = _WORD.findall(plain)
-    latin = sum(_is_latin(word) for word in words) * 2 >= len(words)
+    words = words_of(plain)
     cased = sum(word[0].isupper() or word[0].islower() for word in words) * 2 >= len(words)
+    named = (Name(sound(word), _letters(word)) for word in words if word[0].isupper() or not cased)
+    scripts = Counter(_script(word) for word in words)
     return Facts(
-        frozenset(filter(None, (_significant(found) for found in _NUMBER.findall(plain)))),
-        frozenset(_name(w) for w in words if len(w) > 1 and _is_latin(w) and (w[0].isupper() or not latin)),
-        shingles_of(plain),
-        frozenset(found for w in words if w[0].isupper() or not cased if len(found := sound(w)) >= _SHORT),
-        sound(plain),
-        cased,
+        figures=frozenset(filter(None, (_significant(found) for found in _NUMBER.findall(plain)))),
+        shingles=shingles_of(plain),
+        names=tuple(name for name in named if len(name.sound) >= _SHORT),
+        sounds=sound(plain),
+        letters=_letters(plain),
+        cased=cased,
+        script=max(scripts, key=lambda script: (scripts[script], script), default=""),
     )
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, in order; where its script has no spaces, what stands between two marks."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text))
 
 
 def shingles_of(text: str, size: int = SHINGLE) -> frozenset[str]:
@@ -71,9 +87,9 @@ def shingles_of(text: str, size: int = SHINGLE) -> frozenset[str]:
     return frozenset(letters[i : i + size] for i in range(max(1, len(letters) - size + 1)))
 
 
-def overlap(one: Collection[str], other: Collection[str]) -> float:
+def overlap(one: frozenset[str], other: frozenset[str]) -> float:
     """Jaccard's index of two sets: what they share, over what they hold together; 0 for two empty ones."""
-    shared = len(set(one) & set(other))
+    shared = len(one & other)
     return shared / (len(one) + len(other) - shared) if shared else 0.0
 
 
@@ -94,24 +110,11 @@ def sound(text: str) -> str:
     >>> sound("Orbex"), sound("オーベックス"), sound("Волга"), sound("Volga")
     ('rbk', 'btks', 'brk', 'brk')
     """
-    letters = "".join(c for c in anyascii(text).lower() if c.isalpha()).translate(_ALIKE)
-    return re.sub(r"(.)\1+", r"\1", letters)
+    return re.sub(r"(.)\1+", r"\1", _letters(text).translate(_ALIKE))
 
 
-def named(one: Facts, other: Facts) -> float:
-    """From -1 to 1: whether a name of one is heard in the other; 0 where neither names anything.
-
-    A text whose script has capitals is asked first: only there is it plain which words are names.
-    """
-    pairs = [(one, other), (other, one)]
-    asked = [pair for pair in pairs if pair[0].cased] or pairs
-    heard = [_heard(a, b) for a, b in asked if a.spoken]
-    return sum(heard) / len(heard) if heard else 0.0
-
-
-def _heard(one: Facts, other: Facts) -> float:
-    scores = (fuzz.partial_ratio(name, other.sounds) for name in one.spoken if len(name) <= len(other.sounds))
-    return max(scores, default=50.0) / 50 - 1
+def _letters(text: str) -> str:
+    return "".join(c for c in anyascii(text).lower() if c.isalpha())
 
 
 def _significant(number: str) -> str:
@@ -119,11 +122,6 @@ def _significant(number: str) -> str:
     return digits.strip("0")
 
 
-def _is_latin(word: str) -> bool:
-    return unicodedata.name(word[0], "").startswith("LATIN")
-
-
-def _name(word: str) -> str:
-    """Without case, accents and a possessive: inflected and accented forms of a name should meet."""
-    bare = "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c)).casefold()
-    return re.sub(r"['’]s?$|['’].*$", "", bare)
+def _script(word: str) -> str:
+    script = unicodedata.name(word[0], "").partition(" ")[0]
+    return _ONE_SCRIPT.get(script, script)

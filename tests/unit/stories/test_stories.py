@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from crosswind.stream.adapters.story_index import StoryIndex
 from crosswind.stream.domain.identity import title_key
 from crosswind.stream.domain.stories.clusters import Index, Novelty, Stories, Telling
-from crosswind.stream.domain.stories.decision import Criteria, Match, Reason, choose
+from crosswind.stream.domain.stories.decision import Criteria, Match, Reason, choose, together
+from crosswind.stream.domain.stories.evidence import FEATURES, LIMIT, Learned, Told, Weigher, shipped
 from crosswind.stream.domain.stories.exact import ExactIndex
-from crosswind.stream.domain.stories.facts import agreement, facts_of, named
+from crosswind.stream.domain.stories.facts import Name, agreement, facts_of
 from crosswind.stream.domain.stories.meaning import cosine, pack, unpack
 from crosswind.stream.domain.stories.signature import bands
 from tests.builders import START
@@ -98,34 +99,127 @@ def test_almost_the_same_text_with_another_figure_is_no_copy() -> None:
     assert stories.assign(telling(1, 0, "Halvorsen Bank to cut 450 jobs as costs rise", meaning=b"")).story_id == "0001"
 
 
-def test_a_doubtful_match_needs_a_margin() -> None:
-    criteria = Criteria(doubtful=0.6, sure=0.9, margin=0.1)
-    near = [Match("a", 0.7, 0.7, 0.0), Match("b", 0.65, 0.65, 0.0)]
+def test_a_copy_of_a_headline_beyond_those_compared_is_found() -> None:
+    stories = Stories(ExactIndex, weigher=COSINE)
+    words = ("opens", "closes", "sells", "buys", "hires", "fires", "moves", "gains")
+    feed = [telling(n, 0, f"Orbex {word} {word[::-1]} {n}") for n, word in enumerate(words)]
+    assert {stories.assign(one).story_id for one in feed} == {"0000"}
+    copied = stories.assign(telling(99, 1, feed[-1].title.upper(), hours=9))
+    assert (copied.story_id, copied.reason) == ("0000", Reason.SAME_TEXT)
+
+
+def test_almost_the_same_text_is_no_copy_where_the_evidence_is_against_it() -> None:
+    assert choose([Match("a", 0.9, -3.0, 0.8)], Criteria()) == (None, Reason.NEW)
+    assert choose([Match("a", 0.9, 3.0, 0.8)], Criteria())[1] is Reason.SAME_TEXT
+    assert choose([Match("a", 0.9, -3.0, 1.0)], Criteria())[1] is Reason.SAME_TEXT
+
+
+def test_below_the_line_an_article_begins_a_story() -> None:
+    criteria = Criteria(join=1.0)
+    near = [Match("a", 0.7, 0.9, 0.0), Match("b", 0.65, None, 0.0)]
     assert choose(near, criteria) == (None, Reason.NEW)
-    assert choose(near[:1], criteria)[0] == near[0]
+    assert choose([*near, Match("c", 0.6, 1.0, 0.0)], criteria) == (Match("c", 0.6, 1.0, 0.0), Reason.FACTS_AGREE)
 
 
 def test_ties_go_to_the_smaller_id() -> None:
-    twins = [Match("b", 2.0, 2.0, 0.0), Match("a", 2.0, 2.0, 0.0)]
-    assert choose(twins, Criteria(merge=2))[0] == twins[1]
+    twins = [Match("b", 0.9, 2.0, 0.0), Match("a", 0.9, 2.0, 0.0)]
+    assert choose(twins, Criteria()) == (twins[1], Reason.SAME_MEANING)
 
 
-def test_a_bridge_makes_one_story_of_two_and_says_so() -> None:
+COSINE = Weigher(Learned(1, "test", -8.0, {**dict.fromkeys(FEATURES, 0.0), "meaning": 10.0}, {}))
+"""Even at a cosine of 0.8."""
+
+
+def bridged(merge: float) -> tuple[Stories, list[tuple[str, str]]]:
+    """Two stories of cosine 0.8 that a third article lies between, and the merges it makes."""
     one, other = np.zeros(48), np.zeros(48)
     one[0], other[0], other[1] = 1.0, 0.8, 0.6
-    criteria = Criteria(doubtful=0.9, sure=0.9, names=0, figures=0, merge=0.7)
-    stories = Stories(ExactIndex, criteria)
+    stories = Stories(ExactIndex, Criteria(join=0.5, merge=merge), weigher=COSINE)
     for number, vector in enumerate((one, other)):
         stories.assign(telling(number, number, meaning=pack(vector)))
     bridge = stories.assign(telling(2, 2, meaning=pack(one + other)))
-    assert [(m.younger, m.older) for m in bridge.merges] == [("0001", "0000")]
+    return stories, [(m.younger, m.older) for m in bridge.merges]
+
+
+def test_a_bridge_makes_one_story_of_two_and_says_so() -> None:
+    stories, merges = bridged(merge=0.5)
+    assert merges == [("0001", "0000")]
     assert stories.assign(telling(1, 1)).story_id == "0000"
+
+
+def test_two_stories_whose_tellings_do_not_fit_stay_two() -> None:
+    assert bridged(merge=1.2)[1] == []
+
+
+def told(title: str, lang: str = "en", tags: tuple[str, ...] = (), event: int = 0) -> Told:
+    return Told(facts_of(title), lang, frozenset(tags), pack(EVENTS[event]))
+
+
+HEADLINES = (
+    told("Volga Bank lifts deposit rates to 18 percent"),
+    told("Банк «Волга» повысил ставки по вкладам до 18 процентов", "ru"),
+    told("伏尔加银行将存款利率上调至18%", "zh"),
+    told("", "en"),
+    told("Workers walk out", "en"),
+)
+
+
+@pytest.mark.parametrize("one", HEADLINES)
+@pytest.mark.parametrize("other", HEADLINES)
+def test_evidence_is_the_same_from_both_sides_and_limited(one: Told, other: Told) -> None:
+    assert shipped().evidence(one, other) == pytest.approx(shipped().evidence(other, one))
+    assert shipped().weigh(one, other) == pytest.approx(shipped().weigh(other, one))
+    assert -LIMIT <= shipped().weigh(one, other) <= LIMIT
+
+
+def evidence(one: str, other: str, lang: str = "en") -> dict[str, float]:
+    return dict(zip(FEATURES, shipped().evidence(told(one), told(other, lang)), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("other", "differ", "missing"), [("2 billion paid", 0, 0), ("450 jobs go", 1, 0), ("Jobs go", 0, 1)]
+)
+def test_figures_that_differ_and_figures_that_are_missing(other: str, differ: float, missing: float) -> None:
+    found = evidence("2,000 jobs go", other)
+    assert (found["figures_differ"], found["figures_missing"]) == (differ, missing)
+
+
+def test_a_rare_name_says_more_than_a_common_word_or_a_short_one() -> None:
+    learned = Learned(1, "test", 0.0, dict.fromkeys(FEATURES, 0.0), {"2": "bnk rbk"})
+    rarity = Weigher(learned).rarity
+    assert [rarity(Name(word, word)) for word in ("rbrsn", "rb", "bnk")] == pytest.approx([1.0, 0.5, 0.15])
+    assert evidence("Sibneftekhim x", "y Sibneftekhim")["rare_heard"] > evidence("Bank x", "y Bank")["rare_heard"]
+    assert evidence("Sibneftekhim x", "Ut")["rare_missed"] > evidence("Bank x", "Ut")["rare_missed"]
+
+
+def test_another_name_or_figure_speaks_against_one_event() -> None:
+    weigh, first = shipped().weigh, told("Halvorsen Bank to cut 2,000 jobs", event=1)
+    same = weigh(first, told("2,000 posts to go at Halvorsen Bank", event=1))
+    assert same > weigh(first, told("2,000 posts to go at Castell Bank", event=1))
+    assert same > weigh(first, told("450 posts to go at Halvorsen Bank", event=1))
+
+
+def test_the_entities_of_a_feed_count_across_languages_only_where_they_agree() -> None:
+    def weight(tags: tuple[str, ...], lang: str) -> float:
+        article = [told("Works opened", tags=("Orbex",), event=1)]
+        found = together(article, [told("Works opened", lang, tags, event=1)], COSINE, Criteria(tags=0.5))
+        assert found is not None
+        return found
+
+    assert weight(("Orbex",), "en") == weight(("Orbex",), "de") == pytest.approx(2.5)
+    assert weight(("Volga",), "en") == pytest.approx(1.5)
+    assert weight(("Volga",), "de") == weight((), "en") == pytest.approx(2.0)
+
+
+def test_weights_of_other_features_are_refused() -> None:
+    with pytest.raises(ValueError, match="learn_stories"):
+        Weigher(Learned(1, "test", 0.0, {"meaning": 1.0}, {}))
 
 
 @given(st.text(max_size=80))
 def test_any_text_has_facts_and_bands(title: str) -> None:
     assert bands(facts_of(title).shingles) == bands(facts_of(title).shingles)
-    assert -1 <= named(facts_of(title), facts_of("Orbex wins")) <= 1
+    assert -LIMIT <= shipped().weigh(told(title), told("Orbex wins")) <= LIMIT
 
 
 @pytest.mark.parametrize(
@@ -136,7 +230,8 @@ def test_any_text_has_facts_and_bands(title: str) -> None:
     ],
 )
 def test_a_name_is_heard_in_another_script(one: str, other: str) -> None:
-    assert named(facts_of(one), facts_of(other)) > 0.5
+    assert evidence(one, other, "ru")["heard"] > 0.8
+    assert evidence("Halvorsen opens plant", other, "ru")["heard"] < 0.6
 
 
 def test_figures_meet_across_ways_of_counting() -> None:

@@ -1,0 +1,166 @@
+"""The evidence that two headlines tell one event, weighed by a logistic model.
+
+Features and their order are `FEATURES`; the weights, and how common each sound is, are in `learned.json`, written by
+`bench/learn_stories.py` from texts that judge nothing. A weight is a log-odds: 0 is even, 2 about seven to one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import msgspec
+from rapidfuzz import fuzz
+
+from crosswind.stream.domain.stories.facts import Facts, Name, agreement, overlap
+from crosswind.stream.domain.stories.meaning import cosine
+
+PLAIN = (
+    "meaning",  # cosine of the two meanings
+    "meaning_across",  # the same where scripts differ, else 0
+    "figures_differ",  # 1 where both have figures and share none
+    "figures_missing",  # 1 where only one has figures
+    "letters",  # share of common letter runs
+    "same_script",  # 1 for two languages of one script
+    "other_script",  # 1 for two scripts
+)
+NAMES = (
+    "named",  # 1 where one names anything
+    "heard",  # how much of the names of one is heard in the other, rare ones more; 0.5 where nothing is named
+    "rare_heard",  # the rarest name that is heard
+    "rare_missed",  # the rarest name that is not
+)
+FEATURES = (*PLAIN, *NAMES)
+LIMIT = 6.0
+"""Evidence is cut here, both ways: one odd pair must not outweigh the rest of a story."""
+_LONG = 4
+"""A name of fewer consonants is heard by chance, and counts less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One telling of an event, as far as it is compared; `meaning` is empty where there is none to compare."""
+
+    facts: Facts
+    lang: str
+    tags: frozenset[str]
+    meaning: bytes
+
+
+class Learned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What was learned; see `bench/learn_stories.py`.
+
+    Attributes:
+        version: counts up when features or their meaning change.
+        source: what it was learned from.
+        intercept, weights: of the logistic model; weights by the names of `FEATURES`.
+        common: how common a sound is: a digit from 0 (in every text) to 9 -> the sounds, by spaces. A sound that is not
+            there is rare.
+    """
+
+    version: int
+    source: str
+    intercept: float
+    weights: dict[str, float]
+    common: dict[str, str]
+
+
+class Weigher:
+    """Weighs two tellings by what was learned.
+
+    Raises:
+        ValueError: the weights are not those of `FEATURES`.
+    """
+
+    def __init__(self, learned: Learned) -> None:
+        if set(learned.weights) != set(FEATURES):
+            raise ValueError("learned weights and FEATURES differ; run bench/learn_stories.py again")
+        self._intercept = learned.intercept
+        self._plain = tuple(learned.weights[name] for name in PLAIN)
+        self._named = tuple(learned.weights[name] for name in NAMES)
+        named, *others = self._named
+        self.most = max(0.5 * others[0], named + sum(max(0.0, weight) for weight in others))
+        """Log-odds that names add at most."""
+        self._rarity: Mapping[str, float] = {
+            sound: int(digit) / 10 for digit, sounds in learned.common.items() for sound in sounds.split()
+        }
+
+    def rarity(self, name: Name) -> float:
+        """From 0 (any text has it) to 1 (a name and nothing else)."""
+        return self._rarity.get(name.sound, 1.0) * min(1.0, len(name.sound) / _LONG)
+
+    def evidence(self, one: Told, other: Told) -> tuple[float, ...]:
+        """The values of `FEATURES`; the same whichever comes first."""
+        return *_plain(one, other), *self._names(one.facts, other.facts)
+
+    def plain(self, one: Told, other: Told) -> float:
+        """Log-odds without what names say, which costs the most to find out; see `most`."""
+        return self._intercept + _dot(self._plain, _plain(one, other))
+
+    def names(self, one: Told, other: Told) -> float:
+        """Log-odds that names add."""
+        return _dot(self._named, self._names(one.facts, other.facts))
+
+    def weigh(self, one: Told, other: Told) -> float:
+        """Log-odds that both tell one event, within `LIMIT`."""
+        return within(self.plain(one, other) + self.names(one, other))
+
+    def _names(self, a: Facts, b: Facts) -> tuple[float, float, float, float]:
+        """A text whose script has capitals is asked first: only there is it plain which words are names."""
+        pairs = [(a, b), (b, a)]
+        asked = [pair for pair in pairs if pair[0].cased] or pairs
+        found = [self._heard(one, other) for one, other in asked if one.names]
+        if not found:
+            return 0.0, 0.5, 0.0, 0.0
+        heard, best, missed = zip(*found, strict=True)
+        return 1.0, sum(heard) / len(heard), max(best), max(missed)
+
+    def _heard(self, one: Facts, other: Facts) -> tuple[float, float, float]:
+        total = heard = best = missed = 0.0
+        for name in one.names:
+            rare = self.rarity(name)
+            sound = _found(name.sound, other.sounds)
+            total += rare
+            heard += rare * (sound + _found(name.letters, other.letters)) / 2
+            best = max(best, rare * max(0.0, 2 * sound - 1))
+            missed = max(missed, rare * (1 - sound))
+        return (heard / total if total else 0.5), best, missed
+
+
+def within(odds: float) -> float:
+    """Log-odds cut at `LIMIT`."""
+    return min(LIMIT, max(-LIMIT, odds))
+
+
+def _dot(weights: tuple[float, ...], values: tuple[float, ...]) -> float:
+    return sum(weight * value for weight, value in zip(weights, values, strict=True))
+
+
+def _plain(one: Told, other: Told) -> tuple[float, ...]:
+    a, b = one.facts, other.facts
+    close = cosine(one.meaning, other.meaning)
+    figures = agreement(a.figures, b.figures)
+    across = float(a.script != b.script)
+    return (
+        close,
+        close * across,
+        max(-figures, 0.0),
+        float(bool(a.figures) != bool(b.figures)),
+        overlap(a.shingles, b.shingles),
+        float(not across and one.lang != other.lang),
+        across,
+    )
+
+
+def _found(part: str, whole: str) -> float:
+    """How well a part is found in a whole, 0 to 1; one that is longer than the whole says nothing."""
+    if part in whole:
+        return 1.0
+    return fuzz.partial_ratio(part, whole) / 100 if len(part) <= len(whole) else 0.5
+
+
+@cache
+def shipped() -> Weigher:
+    """What Crosswind ships."""
+    raw = files(__package__ or "").joinpath("learned.json").read_bytes()
+    return Weigher(msgspec.json.decode(raw, type=Learned))
