@@ -27,6 +27,7 @@ ROOMS = {
     "train": "crosswind.models.cli",
     "evaluate": "crosswind.models.cli",
     "restore": "crosswind.models.cli",
+    "average": "crosswind.models.cli",
     "export": "crosswind.export.cli",
     "bundle": "crosswind.export.cli",
     "translate": "crosswind.translate_cli",

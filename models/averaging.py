@@ -1,0 +1,64 @@
+"""The mean of models that were trained on from one another: often better than each, and easier to round to int8.
+
+Wortsman et al., Model soups: averaging weights of multiple fine-tuned models improves accuracy without increasing
+inference time, ICML 2022. What two models share bit by bit, such as word embeddings that stood still, stays as it is.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from crosswind.errors import ModelError
+from crosswind.models import calibration, evaluation
+from crosswind.models.network import Manifest, Network, load_model, save_model
+from crosswind.models.rows import Row
+
+
+def average(folders: Sequence[Path], out: Path, validation: Sequence[Row]) -> Manifest:
+    """Write the MODEL_DIR with the mean weights of others, calibrated on `validation`.
+
+    Raises:
+        ModelError: fewer than two were given, one cannot be read, or they are not of one shape, tokenizer and heads.
+    """
+    if len(folders) < 2:
+        raise ModelError("an average needs two MODEL_DIRs at least")
+    network, tokenizer, manifest = load_model(folders[0])
+    others = [load_model(folder) for folder in folders[1:]]
+    for folder, (other, theirs, said) in zip(folders[1:], others, strict=True):
+        same = said.tasks == manifest.tasks and theirs.get_vocab() == tokenizer.get_vocab()
+        if not same or _shapes(other) != _shapes(network):
+            raise ModelError(f"{folder}: not of the same layers, vocabulary and heads as {folders[0]}; average models "
+                             "that were trained on from one another")  # fmt: skip
+    _to_mean(network, [other for other, _, _ in others])
+    kept = Manifest(
+        manifest.base, manifest.tasks, manifest.max_tokens, manifest.prefix, manifest.pooling,
+        languages=manifest.languages, data=_all_data([manifest, *(said for _, _, said in others)]),
+        command="crosswind average " + " ".join(folder.name for folder in folders),
+    )  # fmt: skip
+    save_model(out, network, tokenizer, kept)
+    return calibration.calibrate(out, validation, evaluation.classifier(out))
+
+
+def _shapes(network: Network) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
+
+
+@torch.no_grad()
+def _to_mean(network: Network, others: Sequence[Network]) -> None:
+    states = [other.state_dict() for other in others]
+    for name, tensor in network.state_dict().items():
+        theirs = [state[name] for state in states]
+        if tensor.is_floating_point() and not all(torch.equal(tensor, one) for one in theirs):
+            tensor.copy_(torch.stack([tensor.double(), *(one.double() for one in theirs)]).mean(0))
+
+
+def _all_data(manifests: Sequence[Manifest]) -> list[dict[str, object]]:
+    """Every source that shaped one of them, once; of a source with several numbers of rows the largest."""
+    found: dict[str, dict[str, object]] = {}
+    for manifest in manifests:
+        for entry in manifest.data:
+            known = found.setdefault(entry["name"], dict(entry))
+            if "rows" in known and entry.get("rows", 0) > known["rows"]:
+                known["rows"] = entry["rows"]
+    return list(found.values())

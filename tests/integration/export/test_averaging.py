@@ -1,0 +1,64 @@
+"""The mean of models: weights, calibration, what shaped it, and models that do not fit."""
+
+from pathlib import Path
+
+import pytest
+
+from crosswind.errors import ModelError
+from crosswind.models.rows import Row
+
+torch = pytest.importorskip("torch", reason="needs crosswind[train]")
+
+from crosswind.models.averaging import average  # noqa: E402
+from crosswind.models.network import load_model, read_manifest, save_model  # noqa: E402
+from tests.integration.export.tiny_model import make_tiny_model, sentences  # noqa: E402
+
+LABELS = ("positive", "neutral", "negative")
+ROWS = [Row(text=text, lang="en", source="t", sentiment=LABELS[n % 3]) for n, text in enumerate(sentences(30))]
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Path:
+    return make_tiny_model(tmp_path / "first")
+
+
+@pytest.fixture
+def second(first: Path) -> Path:
+    """The first, trained on: its upper layer has moved by 2, and it has seen more rows."""
+    network, tokenizer, manifest = load_model(first)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "layer.1." in name:
+                parameter += 2
+    manifest.data = [{"name": "a", "rows": 7}, {"name": "b", "rows": 1}]
+    save_model(first.with_name("second"), network, tokenizer, manifest)
+    return first.with_name("second")
+
+
+def test_what_moved_is_half_way_and_what_stood_still_is_the_same(first: Path, second: Path, tmp_path: Path) -> None:
+    average([first, second], tmp_path / "mean", ROWS)
+    before, after = (load_model(folder)[0].state_dict() for folder in (first, tmp_path / "mean"))
+    for name, tensor in after.items():
+        moved = "layer.1." in name and tensor.is_floating_point()
+        assert torch.allclose(tensor, before[name] + 1) if moved else torch.equal(tensor, before[name]), name
+
+
+def test_it_is_calibrated_and_says_what_shaped_it(first: Path, second: Path, tmp_path: Path) -> None:
+    manifest = average([first, second], tmp_path / "mean", ROWS)
+    assert read_manifest(tmp_path / "mean").to_json() == manifest.to_json()
+    assert manifest.temperature["sentiment"] > 0
+    assert manifest.metrics == {}, "what was measured of one of them is not true of the mean"
+    assert {entry["name"]: entry.get("rows") for entry in manifest.data if entry["name"] in "ab"} == {"a": 7, "b": 1}
+    assert manifest.command == "crosswind average first second"
+
+
+def test_one_model_or_others_that_do_not_fit_are_refused(first: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="two MODEL_DIRs"):
+        average([first], tmp_path / "mean", ROWS)
+    network, tokenizer, manifest = load_model(first)
+    manifest.tasks = manifest.tasks[:1]
+    network.heads = torch.nn.ModuleDict({manifest.tasks[0].name: network.heads[manifest.tasks[0].name]})
+    save_model(tmp_path / "other", network, tokenizer, manifest)
+    with pytest.raises(ModelError, match="trained on from one another"):
+        average([first, tmp_path / "other"], tmp_path / "mean", ROWS)
+    assert not (tmp_path / "mean").exists()
