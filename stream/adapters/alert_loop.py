@@ -37,7 +37,7 @@ from crosswind.stream.service.alerting import AlertEngine
 from crosswind.stream.service.rules_live import LiveRules
 from crosswind.stream.service.stories import StoryEngine
 
-INTERVAL = 0.25
+INTERVAL = 0.1
 """Seconds between ticks."""
 BATCH = 100
 """Transitions published per turn at most."""
