@@ -117,13 +117,32 @@ def _usual(expected: Expected, span: Span) -> list[Figure]:
     middles = _axis(span)[1]
     edge = {"type": "scatter", "mode": "lines", "x": middles, "connectgaps": False, "hoverinfo": "skip",
             "line": {"width": 0, "color": USUAL_EDGE}}  # fmt: skip
+    lows, highs = closed(expected)
     return [
-        {**edge, "name": "usual, low", "y": list(expected.low)},
-        {**edge, "name": "usual, high", "y": list(expected.high), "fill": "tonexty", "fillcolor": USUAL},
+        {**edge, "name": "usual, low", "y": lows},
+        {**edge, "name": "usual, high", "y": highs, "fill": "tonexty", "fillcolor": USUAL},
         {**edge, "name": "expected share", "y": list(expected.share), "hoverinfo": "all",
          "line": {"width": 1.5, "dash": "dot", "color": USUAL_EDGE},
          "hovertemplate": "%{y:.0%} expected<extra></extra>"},
     ]  # fmt: skip
+
+
+def closed(expected: Expected) -> tuple[list[float], list[float]]:
+    """Both edges of the usual range, where it is not known with no height: Plotly fills across gaps, edge to edge.
+
+    >>> closed(Expected((None, 0.3, None), (None, 0.25, None), (None, 0.75, None)))
+    ([0.5, 0.25, 0.5], [0.5, 0.75, 0.5])
+    """
+    known = [(low + high) / 2 for low, high in zip(expected.low, expected.high, strict=True)
+             if low is not None and high is not None]  # fmt: skip
+    middle, edges = known[0] if known else 0.0, list[tuple[float, float]]()
+    for low, high in zip(expected.low, expected.high, strict=True):
+        if low is None or high is None:
+            edges.append((middle, middle))
+        else:
+            middle = (low + high) / 2
+            edges.append((low, high))
+    return [low for low, _ in edges], [high for _, high in edges]
 
 
 def _anchor(span: Span) -> Figure:
