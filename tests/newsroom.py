@@ -1,10 +1,11 @@
 """A made-up newsroom for the dashboard's tests: 48 hours in twelve languages, with one surge and its alert."""
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Engine, insert, text
+from sqlalchemy import Engine, event, insert, text
 
 from crosswind.models.taxonomy import TOPICS
 from crosswind.stream.adapters.postgres.schema import EngineRow, IncidentRow, TransitionRow
@@ -148,3 +149,20 @@ _ARCHIVE = (
     """,
     "INSERT INTO watermark VALUES ('live', 0, :end, '{}', clock_timestamp())",
 )
+
+
+def plans(engine: Engine, look: Callable[[], object]) -> list[str]:
+    """The plan of every statement that is sent meanwhile, as the database explains it."""
+    statements: list[tuple[str, object]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, given: object, *_: object) -> None:
+        statements.append((statement, given))
+
+    event.listen(engine, "before_cursor_execute", note)
+    look()
+    event.remove(engine, "before_cursor_execute", note)
+    with engine.connect() as connection:
+        return [
+            "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {statement}", given))  # type: ignore[arg-type]
+            for statement, given in statements
+        ]

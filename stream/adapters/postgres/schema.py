@@ -35,17 +35,9 @@ class Base(DeclarativeBase):
     }
 
 
-class ArticleRow(Base):
-    """One scored article, once."""
+class SaidAndScored:
+    """What an input said, how it was scored and where it came from: of articles and of their versions."""
 
-    __tablename__ = "article"
-    __table_args__ = (
-        Index("ix_article_run_published_at_article_id", "run", "published_at", "article_id"),
-        Index("ix_article_run_topic_published_at", "run", "topic", "published_at"),
-    )
-
-    run: Mapped[str] = mapped_column(primary_key=True)
-    article_id: Mapped[str] = mapped_column(primary_key=True)
     source: Mapped[str]
     title: Mapped[str]
     body: Mapped[str]
@@ -66,6 +58,19 @@ class ArticleRow(Base):
     origin_topic: Mapped[str]
     origin_partition: Mapped[int]
     origin_offset: Mapped[int] = mapped_column(BigInteger)
+
+
+class ArticleRow(SaidAndScored, Base):
+    """One scored article, once."""
+
+    __tablename__ = "article"
+    __table_args__ = (
+        Index("ix_article_run_published_at_article_id", "run", "published_at", "article_id"),
+        Index("ix_article_run_topic_published_at", "run", "topic", "published_at"),
+    )
+
+    run: Mapped[str] = mapped_column(primary_key=True)
+    article_id: Mapped[str] = mapped_column(primary_key=True)
 
 
 class BucketRow(Base):

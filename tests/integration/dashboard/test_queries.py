@@ -1,9 +1,8 @@
 import re
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
 
 from crosswind.dashboard import content, counts
 from crosswind.dashboard.queries import PAGE, Reader, Wanted
@@ -13,7 +12,7 @@ from crosswind.errors import DatabaseError, DataError
 from crosswind.stream.adapters.postgres.engine import connect
 from crosswind.stream.domain.article import ScoredArticle, Sentiment
 from tests.builders import START, scored_article
-from tests.newsroom import END, SURGE, add_incident, archive, newsroom, store
+from tests.newsroom import END, SURGE, add_incident, archive, newsroom, plans, store
 
 
 @pytest.fixture
@@ -221,9 +220,9 @@ def test_no_query_reads_all_articles_or_buckets(engine: Engine, reader: Reader) 
         reader.incidents(START, END)
         reader.version()
 
-    plans = _plans(engine, look)
-    assert len(plans) >= 25
-    assert not [plan for plan in plans if re.search(r"Seq Scan on (article|bucket)\b", plan)]
+    found = plans(engine, look)
+    assert len(found) >= 25
+    assert not [plan for plan in found if re.search(r"Seq Scan on (article|bucket)\b", plan)]
 
 
 def test_all_of_the_past_is_read_from_the_hours(engine: Engine, reader: Reader) -> None:
@@ -232,23 +231,6 @@ def test_all_of_the_past_is_read_from_the_hours(engine: Engine, reader: Reader) 
     span = content.span_for(every, reader.status())
     assert span is not None
     credit = View(topic="credit")
-    plans = _plans(engine, lambda: (counts.read(reader, span), content.series(reader, credit, reader.status())))
-    assert [plan for plan in plans if re.search(r"on bucket_hour\b", plan)]
-    assert not [plan for plan in plans if re.search(r"Seq Scan on (article|bucket)\b", plan)]
-
-
-def _plans(engine: Engine, look: Callable[[], object]) -> list[str]:
-    """The plan of every statement that is sent meanwhile, as the database explains it."""
-    statements: list[tuple[str, object]] = []
-
-    def note(_connection: object, _cursor: object, statement: str, given: object, *_: object) -> None:
-        statements.append((statement, given))
-
-    event.listen(engine, "before_cursor_execute", note)
-    look()
-    event.remove(engine, "before_cursor_execute", note)
-    with engine.connect() as connection:
-        return [
-            "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {statement}", given))  # type: ignore[arg-type]
-            for statement, given in statements
-        ]
+    found = plans(engine, lambda: (counts.read(reader, span), content.series(reader, credit, reader.status())))
+    assert [plan for plan in found if re.search(r"on bucket_hour\b", plan)]
+    assert not [plan for plan in found if re.search(r"Seq Scan on (article|bucket)\b", plan)]

@@ -1,12 +1,12 @@
 """Edited articles in the list and the API: as they were counted, and as they were known at a moment."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import httpx
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine
 
 from crosswind.dashboard.client import Client
 from crosswind.dashboard.queries import Reader, Wanted
@@ -14,7 +14,7 @@ from crosswind.dashboard.versions import Version, versions
 from crosswind.errors import DataError
 from crosswind.stream.domain.article import Origin
 from tests.builders import START
-from tests.newsroom import archive, store
+from tests.newsroom import archive, plans, store
 from tests.served import served
 from tests.unit.replay.world import at
 from tests.versions import chain, told
@@ -133,24 +133,7 @@ def test_no_list_as_of_a_moment_reads_all_articles(engine: Engine) -> None:
     archive(engine, 40_000, days=60)
     store(engine, INPUTS)
     reader = Reader(engine, "live")
-    plans = _plans(engine, lambda: reader.articles(Wanted(as_of=START + timedelta(days=60))))
-    assert len(plans) == 1
-    assert "ix_article_run_published_at_article_id" in plans[0]
-    assert not re.search(r"Seq Scan on article\b|-> +Sort\b", plans[0]), plans[0]
-
-
-def _plans(engine: Engine, look: Callable[[], object]) -> list[str]:
-    """The plan of every statement that is sent meanwhile, as the database explains it."""
-    statements: list[tuple[str, object]] = []
-
-    def note(_connection: object, _cursor: object, statement: str, given: object, *_: object) -> None:
-        statements.append((statement, given))
-
-    event.listen(engine, "before_cursor_execute", note)
-    look()
-    event.remove(engine, "before_cursor_execute", note)
-    with engine.connect() as connection:
-        return [
-            "\n".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {statement}", given))  # type: ignore[arg-type]
-            for statement, given in statements
-        ]
+    found = plans(engine, lambda: reader.articles(Wanted(as_of=START + timedelta(days=60))))
+    assert len(found) == 1
+    assert "ix_article_run_published_at_article_id" in found[0]
+    assert not re.search(r"Seq Scan on article\b|-> +Sort\b", found[0]), found[0]
