@@ -35,6 +35,8 @@ from crosswind.dashboard.view import Pick, View
 from crosswind.models.taxonomy import TOPICS
 from crosswind.stream.adapters.postgres.embedded import EmbeddedPostgres
 from crosswind.stream.adapters.postgres.engine import connect, migrate
+from crosswind.stream.adapters.postgres.reader import make as make_reader
+from crosswind.stream.adapters.postgres.reader import reader_url
 from crosswind.stream.adapters.postgres.store import PostgresTrendStore
 from crosswind.stream.domain.article import Article, Origin, Score, ScoredArticle, Sentiment
 from crosswind.stream.domain.ingest import Delivery
@@ -144,9 +146,9 @@ def arrive(engine: Engine, numbers: Iterator[int]) -> None:
     store.ingest("live", made)
 
 
-async def pages(engine: Engine) -> list[Bar]:
+async def pages(engine: Engine, reading: Engine) -> list[Bar]:
     """What the pages ask of the server, each look with a change of the data before it, as when news arrive."""
-    reader, numbers = Reader(engine, "live"), itertools.count(1)
+    reader, numbers = Reader(reading, "live"), itertools.count(1)
     live = Live(reader)
 
     def news() -> None:
@@ -212,7 +214,8 @@ def crowd(url: str, count: int) -> Bar:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     code = f"from crosswind.cli import main; import sys; sys.argv[1:] = ['dashboard', '--port', '{port}']; main()"
-    environment = {"CROSSWIND_DATABASE_URL": url, "PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {"CROSSWIND_DATABASE_URL": url, "CROSSWIND_READ_DATABASE_URL": reader_url(url),
+                   "PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path(__file__).parents[1])}  # fmt: skip
     server = subprocess.Popen([sys.executable, "-c", code], env=environment)
     address = f"http://127.0.0.1:{port}"
     try:
@@ -241,12 +244,15 @@ def main() -> int:
     try:
         url = server.start()
         engine = connect(url)
+        make_reader(engine)
         migrate(engine)
         begin = time.perf_counter()
         fill(engine, given.articles)
         print(f"{given.articles:,} articles stored in {time.perf_counter() - begin:.0f} s", flush=True)
-        bars = [*asyncio.run(pages(engine)), crowd(url, given.viewers)]
+        reading = connect(reader_url(url), read_only=True)
+        bars = [*asyncio.run(pages(engine, reading)), crowd(url, given.viewers)]
         engine.dispose()
+        reading.dispose()
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)

@@ -166,6 +166,8 @@ def with_running(settings: Settings) -> Settings:
 
     running = read_running(settings.data_dir)
     missing = {name: running.get(name) for name in ("kafka", "database_url") if getattr(settings, name) is None}
+    if "database_url" in missing:  # the pages' role is of the same database
+        missing["read_database_url"] = running.get("read_database_url")
     for name in ("worker_port", "model"):
         if name in running and name not in settings.model_fields_set:
             missing[name] = running[name]

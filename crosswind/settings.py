@@ -21,6 +21,11 @@ class Settings(BaseSettings):
 
     kafka: str | None = Field(None, description="host:port[,host:port] of Kafka; unset: the embedded broker")
     database_url: SecretStr | None = Field(None, description="postgresql://…; unset: the embedded Postgres")
+    read_database_url: SecretStr | None = Field(
+        None,
+        description="the same database by a role that can only read, for the dashboard's pages; unset: read-only "
+        "sessions of the role in database_url",
+    )
     data_dir: Path = Field(Path(".crosswind"), description="where the embedded database and logs live")
     model: str = Field("default", description="a bundle's folder, or 'default' for the shipped one")
     registry: str | None = Field(None, description="folder or fsspec address of bundles; unset: DATA_DIR/models")

@@ -25,6 +25,8 @@ from crosswind.stream.adapters.kafka.topics import ensure_topics
 from crosswind.stream.adapters.postgres.alerts import last_seq, transitions_after
 from crosswind.stream.adapters.postgres.embedded import EmbeddedPostgres
 from crosswind.stream.adapters.postgres.engine import connect, migrate
+from crosswind.stream.adapters.postgres.reader import make as make_reader
+from crosswind.stream.adapters.postgres.reader import reader_url
 from crosswind.stream.domain.contract import Alert
 from crosswind.stream.feed.player import open_feed, play
 
@@ -63,6 +65,8 @@ def _run(settings: Settings, play_feed: bool, stack: contextlib.ExitStack) -> No
     url = settings.database_url.get_secret_value() if settings.database_url else _start_postgres(settings, stack)
     engine = connect(url)
     stack.callback(engine.dispose)
+    if not settings.database_url:
+        make_reader(engine)  # before the migration, which gives it its rights
     migrate(engine)
     broker = None if settings.kafka else _start_broker(settings, stack)
     kafka = settings.kafka or (broker.address if broker else "")
@@ -70,7 +74,7 @@ def _run(settings: Settings, play_feed: bool, stack: contextlib.ExitStack) -> No
     worker_port, port = settings.worker_port or free_port(), settings.port or free_port()
     children = _start_children(settings, kafka, url, worker_port, port, stack)
     embedded = {"kafka": kafka} if broker else {}
-    embedded |= {} if settings.database_url else {"database_url": url}
+    embedded |= {} if settings.database_url else {"database_url": url, "read_database_url": reader_url(url)}
     model = str(resolve(settings.model).absolute())
     write_running(settings.data_dir, {**embedded, "worker_port": worker_port, "port": port, "model": model})
     watch = _Watch(children, broker)
@@ -109,6 +113,7 @@ def _start_children(
     environment = {
         "CROSSWIND_KAFKA": kafka,
         "CROSSWIND_DATABASE_URL": url,
+        **({} if settings.database_url else {"CROSSWIND_READ_DATABASE_URL": reader_url(url)}),
         "CROSSWIND_MODEL": str(resolve(settings.model).absolute()),
         "CROSSWIND_DEVICE": settings.device,
         "CROSSWIND_RUN": settings.run,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, FastAPI, Header, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import StringConstraints, TypeAdapter
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
@@ -19,7 +19,7 @@ from crosswind.dashboard.cursors import MAX_CURSOR, cursor_of, parse_cursor
 from crosswind.dashboard.etags import Encoded
 from crosswind.dashboard.live import Live
 from crosswind.dashboard.problems import MEDIA, describe
-from crosswind.dashboard.pulse import BEAT, Pulse
+from crosswind.dashboard.pulse import BEAT, EventStream, Pulse
 from crosswind.dashboard.queries import Article, Incident, Reader, Status, Transition, Wanted
 from crosswind.dashboard.versions import Version, versions
 from crosswind.dashboard.view import View
@@ -173,16 +173,16 @@ def _add_incidents(router: APIRouter, live: Live) -> None:
 
 def _add_streams(router: APIRouter, reader: Reader, pulse: Pulse) -> None:
     @router.get("/live", summary="Server-sent `pulse` events: something changed, read again", include_in_schema=False)
-    async def live() -> StreamingResponse:
-        return StreamingResponse(pulse.events(), media_type="text/event-stream", headers=_HEADERS)
+    async def live() -> EventStream:
+        return EventStream(pulse.events(), headers=_HEADERS)
 
-    @router.get("/alerts/stream", summary="Server-sent alerts; resumes after Last-Event-ID")
+    @router.get("/alerts/stream", summary="Server-sent alerts; resumes after Last-Event-ID", response_class=EventStream)
     async def alerts(
         last_event_id: Annotated[str | None, Header(max_length=20)] = None,
         after: Annotated[int | None, Query(ge=0, le=2**62, description="as Last-Event-ID; 0: from the first")] = None,
-    ) -> StreamingResponse:
+    ) -> EventStream:
         seq = await asyncio.to_thread(_start_of, reader, last_event_id, after)
-        return StreamingResponse(_alert_events(reader, pulse, seq), media_type="text/event-stream", headers=_HEADERS)
+        return EventStream(_alert_events(reader, pulse, seq), headers=_HEADERS)
 
 
 def _start_of(reader: Reader, last_event_id: str | None, after: int | None) -> int:

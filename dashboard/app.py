@@ -14,10 +14,11 @@ from sqlalchemy import Engine
 from crosswind.dashboard.api import add_api
 from crosswind.dashboard.api_docs import add_docs
 from crosswind.dashboard.callbacks import add_callbacks
+from crosswind.dashboard.entrance import Entrance
 from crosswind.dashboard.etags import ETags
 from crosswind.dashboard.exports import add_exports
 from crosswind.dashboard.live import Live
-from crosswind.dashboard.login import Entrance, Login, Throttle, add_login
+from crosswind.dashboard.login import Login, Throttle, add_login
 from crosswind.dashboard.models_desk import ModelsDesk
 from crosswind.dashboard.orders import add_orders
 from crosswind.dashboard.pages.frame import frame
@@ -62,7 +63,7 @@ def create_app(settings: Settings, engine: Engine, writer: Engine | None = None)
     """The dashboard of one run, an ASGI application.
 
     Args:
-        engine: best one that can only read.
+        engine: best one of a role that can only read (`crosswind.stream.adapters.postgres.reader`).
         writer: what people say to alerts, and logins, are written with; None: nobody can act or log in.
     """
     reader = Reader(engine, settings.run)
@@ -83,9 +84,9 @@ def create_app(settings: Settings, engine: Engine, writer: Engine | None = None)
     accounts = Accounts(writer) if writer and settings.auth != "none" else None
     if writer:
         add_orders(server, writer, settings.run, login=accounts is not None)
-    also = _add_login(server, settings, accounts, cookie, secure) if accounts else ()
+    entrance, also = _add_login(server, settings, accounts, cookie, secure) if accounts else (None, ())
     add_exports(server, reader)
-    add_subscriptions(server, settings, engine, pulse)
+    add_subscriptions(server, settings, writer or engine, pulse)
     models = ModelsDesk(settings, engine, writer or engine)
     work = Work(reader, RulesDesk(reader, engine, settings.rules), backtests, Accounts(writer or engine), models)
     add_work(server, work)
@@ -94,26 +95,27 @@ def create_app(settings: Settings, engine: Engine, writer: Engine | None = None)
     policy = content_security_policy(_add_pages(server, live, work))
     public = {host_name(urlsplit(settings.public_url).netloc)} - {""} if accounts else set()
     server.add_middleware(ETags)  # the last added is the first asked
-    server.add_middleware(Login, accounts=accounts, cookie=cookie, also=also)
+    keeps = entrance.keeps if entrance else lambda account: True
+    server.add_middleware(Login, accounts=accounts, cookie=cookie, also=also, keeps=keeps)
     server.add_middleware(Guard, policy=policy, hosts=(*LOOPBACK, *public))
     return server
 
 
 def _add_login(
     server: FastAPI, settings: Settings, accounts: Accounts, cookie: str, secure: bool
-) -> tuple[str, ...]:
-    """Adds the ways to log in; returns the paths of them that must be open."""
+) -> tuple[Entrance, tuple[str, ...]]:
+    """Adds the ways to log in; returns what they share, and the paths of them that must be open."""
     passwords, provider = settings.auth in ("local", "both"), settings.auth in ("oidc", "both")
     entrance = Entrance(accounts, cookie, secure, Throttle(), passwords, provider)
     add_login(server, entrance)
     if not provider:
-        return ()
+        return entrance, ()
     # Here, because only who has a provider needs Authlib.
     from crosswind.dashboard.oidc import Provider
     from crosswind.dashboard.oidc_login import BACK, START, add_oidc
 
     add_oidc(server, entrance, Provider(settings), settings.public_url)
-    return START, BACK
+    return entrance, (START, BACK)
 
 
 def _add_pages(server: FastAPI, live: Live, work: Work) -> list[str]:

@@ -71,13 +71,16 @@ def _add_controls(app: Dash, live: Live) -> None:
     @app.callback(
         *(Output(f"label-{name}", "children") for name in ("range", "topics", "languages", "sentiment")),
         *(Output(name, "placeholder") for name in ("topics", "langs", "sentiment")),
+        *(Output("account", f"data-{name}") for name in ("leave", "silent", "refused", "ui")),
         Output("brand", "href"), Input("url", "search"),
     )  # fmt: skip
     async def labels(search: str) -> tuple[str, ...]:
         ui = View.from_query(search).ui
         i18n.use(ui)
         texts = (_("Range"), _("Topics"), _("Languages"), _("Sentiment"))
-        return (*texts, _("all topics"), _("all languages"), _("all sentiments"), "/" + View(ui=ui).to_query())
+        scripts = (_("Log out"), _("the server does not answer"), _("refused"), ui)
+        return (*texts, _("all topics"), _("all languages"), _("all sentiments"), *scripts,
+                "/" + View(ui=ui).to_query())  # fmt: skip
 
     @app.callback(
         Output("langs", "options", allow_duplicate=True),

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from babel.messages.pofile import read_po
+from werkzeug.datastructures import LanguageAccept
+from werkzeug.http import parse_accept_header
 
 DEFAULT: Final = "en"
 _FOLDER: Final = Path(__file__).parent / "locale"
@@ -42,6 +44,21 @@ def _(text: str, **values: object) -> str:
     """
     said = _catalogue(_current.get()).get(text, text)
     return said.format(**values) if values else said
+
+
+def N_(text: str) -> str:
+    """Marks a text that is looked up later."""
+    return text
+
+
+def accepted(header: str) -> str:
+    """The first of our languages that a browser asks for (RFC 9110, section 12.5.4), else English.
+
+    >>> accepted("fr-CH, zh-CN;q=0.9, en;q=0.8"), accepted("")
+    ('zh', 'en')
+    """
+    wanted = [tag.partition("-")[0].lower() for tag, quality in parse_accept_header(header, LanguageAccept) if quality]
+    return next((tag for tag in wanted if tag in languages()), DEFAULT)
 
 
 @functools.cache

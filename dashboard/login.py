@@ -4,22 +4,23 @@ Where no login is configured the server listens on loopback only (`serve.py`) an
 """
 
 import asyncio
-import html
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from fastapi import Depends, FastAPI, HTTPException, Request
-from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from crosswind.stream.adapters.postgres.accounts import LASTS, LOCAL, Account, Accounts, Role
+from crosswind.dashboard import i18n
+from crosswind.dashboard.entrance import Entrance
+from crosswind.dashboard.i18n import N_
+from crosswind.stream.adapters.postgres.accounts import LOCAL, Account, Accounts, Role
 
 OPEN: Final = (
     "/login", "/health", "/assets/", "/api/v1/subscriptions", "/api/v1/subscriptions/", "/api/v1/unsubscribe/",
@@ -79,10 +80,15 @@ class Login:
     Args:
         accounts: None: no login is configured, everybody is `LOCAL`.
         also: further paths that are served before anybody has logged in.
+        keeps: whether a login of that account still counts.
     """
 
-    def __init__(self, app: ASGIApp, accounts: Accounts | None, cookie: str, also: Sequence[str] = ()) -> None:
+    def __init__(
+        self, app: ASGIApp, accounts: Accounts | None, cookie: str, also: Sequence[str] = (),
+        keeps: Callable[[Account], bool] = lambda account: True,
+    ) -> None:  # fmt: skip
         self._app, self._accounts, self._cookie, self._also = app, accounts, cookie, frozenset(also)
+        self._keeps = keeps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes one connection on with its `account`, or answers it."""
@@ -94,6 +100,8 @@ class Login:
             await _problem(403, "this request came from another site")(scope, receive, send)
             return
         account = await self._who(headers)
+        if scope["path"].startswith("/login"):  # the other pages say in their address which language they are in
+            i18n.use(i18n.accepted(headers.get("accept-language", "")[:200]))
         if account is None and scope["path"] not in self._also and not _open(scope["path"]):
             await self._turn_away(scope, receive, send)
             return
@@ -106,7 +114,8 @@ class Login:
         if self._accounts is None:
             return LOCAL
         token = cookie_of(headers.get("cookie", ""), self._cookie)
-        return await asyncio.to_thread(self._accounts.of, token) if token else None
+        found = await asyncio.to_thread(self._accounts.of, token) if token else None
+        return found if found is None or self._keeps(found) else None
 
     async def _turn_away(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -165,47 +174,6 @@ def needs(role: Role) -> Any:
     return Depends(asked)
 
 
-@dataclass(frozen=True, slots=True)
-class Entrance:
-    """What the ways to log in share.
-
-    Attributes:
-        cookie: name of the one that holds a login.
-        secure: whether people come over TLS.
-        passwords: whether names and passwords are asked for.
-        provider: whether an identity provider is offered.
-    """
-
-    accounts: Accounts
-    cookie: str
-    secure: bool
-    throttle: Throttle
-    passwords: bool = True
-    provider: bool = False
-
-    def page(self, to: str, said: str = "", status: int = 200, wait: float = 0) -> Response:
-        """The login page; `wait`: seconds, where somebody must wait."""
-        shown = _page(local_path(to), said, passwords=self.passwords, provider=self.provider)
-        return HTMLResponse(shown, status, {"Retry-After": str(int(wait) + 1)} if wait > 0 else None)
-
-    def too_many(self, name: str, address: str, to: str) -> Response | None:
-        """The answer to somebody who must wait."""
-        wait = self.throttle.wait(name, address)
-        return self.page(to, "Too many attempts; wait a while.", 429, wait) if wait > 0 else None
-
-    def admit(self, token: str, to: str) -> Response:
-        """Lets somebody in with a new login."""
-        answer = RedirectResponse(local_path(to), 303)
-        self.give(answer, self.cookie, token, int(LASTS.total_seconds()))
-        return answer
-
-    def give(self, answer: Response, cookie: str, value: str, seconds: int) -> None:
-        """Sets a cookie that no script reads and that no other site's request brings along, links apart."""
-        answer.set_cookie(
-            cookie, value, max_age=seconds, secure=self.secure, httponly=True, samesite="lax", path="/"
-        )  # fmt: skip
-
-
 def add_login(server: FastAPI, entrance: Entrance) -> None:
     """Adds the login page, and the way out."""
     accounts, cookie = entrance.accounts, entrance.cookie
@@ -217,7 +185,9 @@ def add_login(server: FastAPI, entrance: Entrance) -> None:
     @server.post("/logout", include_in_schema=False)
     async def log_out(request: Request) -> Response:
         await asyncio.to_thread(accounts.log_out, cookie_of(request.headers.get("cookie", ""), cookie))
-        answer = RedirectResponse("/login", 303)
+        ui = (await _form(request)).get("ui", "")
+        known = ui in i18n.languages() and ui != i18n.DEFAULT
+        answer = RedirectResponse("/login?next=" + quote(f"/?ui={ui}", safe="") if known else "/login", 303)
         answer.delete_cookie(cookie, path="/", secure=entrance.secure, httponly=True, samesite="lax")
         return answer
 
@@ -239,18 +209,8 @@ def _add_passwords(server: FastAPI, entrance: Entrance) -> None:
         await asyncio.to_thread(accounts.note, name, action, name, address)
         if token is None:
             entrance.throttle.failed(name, address)
-            return entrance.page(to, "Name and password do not fit.", 401)
+            return entrance.page(to, N_("Name and password do not fit."), 401)
         return entrance.admit(token, to)
-
-
-def local_path(path: str) -> str:
-    """A path on this server, whatever was asked for.
-
-    >>> local_path("/series?topic=credit"), local_path("//evil.example"), local_path("https://evil.example")
-    ('/series?topic=credit', '/', '/')
-    """
-    fine = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() and "\\" not in path
-    return path if fine else "/"
 
 
 async def _form(request: Request) -> dict[str, str]:
@@ -277,17 +237,3 @@ def _open(path: str) -> bool:
 def _problem(status: int, detail: str) -> JSONResponse:
     body = {"type": "about:blank", "title": "refused", "status": status, "detail": detail}
     return JSONResponse(body, status, media_type="application/problem+json")
-
-
-def _page(to: str, said: str, *, passwords: bool, provider: bool) -> str:
-    fields = f"""<input type="hidden" name="next" value="{html.escape(to)}">
-<label>Name <input name="name" autocomplete="username" required autofocus></label>
-<label>Password <input name="password" type="password" autocomplete="current-password" required></label>
-<button class="button" type="submit">Log in</button>"""
-    # a link: our policy lets no form lead to another host
-    link = f'<a class="button" href="/login/oidc?next={quote(to, safe="")}">Log in with single sign-on</a>'
-    return f"""<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Crosswind: log in</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">
-<link rel="stylesheet" href="/assets/crosswind.css"></head><body><main id="main"><form class="panel login" method="post"
-action="/login"><h1>Crosswind</h1><p role="alert">{html.escape(said)}</p>
-{fields if passwords else ""}{link if provider else ""}</form></main></body></html>"""

@@ -8,7 +8,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
 from crosswind.dashboard.attempts import PATIENCE, Attempts, Refusal, Refused
-from crosswind.dashboard.login import Entrance, address_of, cookie_of, local_path
+from crosswind.dashboard.entrance import Entrance, local_path
+from crosswind.dashboard.i18n import N_
+from crosswind.dashboard.login import address_of, cookie_of
 from crosswind.dashboard.oidc import Provider
 
 START: Final = "/login/oidc"
@@ -16,11 +18,11 @@ BACK: Final = "/login/oidc/back"
 """Register this path, after the dashboard's address, as the redirect address at the provider."""
 
 _SAID: Final = {
-    Refusal.STATE: (400, "This login was not begun here, or took too long. Please begin again."),
-    Refusal.PROVIDER: (401, "The identity provider did not let you in."),
-    Refusal.TOKEN: (401, "The identity provider's answer could not be trusted."),
-    Refusal.ROLE: (403, "You are known, but have no role here. Ask whoever runs Crosswind for one."),
-    Refusal.UNREACHABLE: (503, "The identity provider does not answer as it should. Please try again later."),
+    Refusal.STATE: (400, N_("This login was not begun here, or took too long. Please begin again.")),
+    Refusal.PROVIDER: (401, N_("The identity provider did not let you in.")),
+    Refusal.TOKEN: (401, N_("The identity provider's answer could not be trusted.")),
+    Refusal.ROLE: (403, N_("You are known, but have no role here. Ask whoever runs Crosswind for one.")),
+    Refusal.UNREACHABLE: (503, N_("The identity provider does not answer as it should. Please try again later.")),
 }
 _OURS: Final = (Refusal.UNREACHABLE, Refusal.ROLE)
 """Refusals that are no sign of an attack, and count against nobody."""
@@ -75,7 +77,7 @@ def _stopped(entrance: Entrance, request: Request) -> Response | None:
     """The answer to who must wait, and to what is no step of a person from page to page: a picture on another site
     could else begin logins, and count failures, in the name of whoever looks at it."""
     if request.headers.get("sec-fetch-dest", "document") != "document":
-        return entrance.page("/", "Please begin again.", 400)
+        return entrance.page("/", N_("Please begin again."), 400)
     return entrance.too_many("", address_of(request), "/")
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import structlog
+from fastapi.responses import StreamingResponse
 
 from crosswind.errors import DatabaseError
 
@@ -16,6 +17,12 @@ BEAT: Final = 15.0
 """Seconds after which a silent stream sends something: proxies and browsers close what they think is dead."""
 
 _log = structlog.get_logger(__name__)
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events."""
+
+    media_type = "text/event-stream"
 
 
 class Pulse:

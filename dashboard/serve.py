@@ -9,6 +9,7 @@ import uvicorn
 from crosswind.dashboard.app import create_app
 from crosswind.errors import ServiceError, SettingsError
 from crosswind.settings import Settings
+from crosswind.stream.adapters.postgres import reader
 from crosswind.stream.adapters.postgres.engine import connect
 
 STOP_SECONDS = 2
@@ -22,16 +23,20 @@ def serve(settings: Settings, on_ready: Callable[[str], None] = lambda address: 
         on_ready: called with the address, `http://127.0.0.1:8050/`, once the port is ours.
 
     Raises:
-        SettingsError: the host is not loopback, or no database is set.
+        SettingsError: the host is not loopback, no database is set, or the role to read through can write.
+        DatabaseError: that role cannot connect.
         ServiceError: the port is taken.
     """
     check_host(settings)
     if not settings.database_url:  # asked here, since `stream.bootstrap` would load the whole worker
         raise SettingsError("no database: set CROSSWIND_DATABASE_URL to postgresql://…, or start `crosswind up` first")
     address = settings.database_url.get_secret_value()
-    engine, writer = connect(address, read_only=True, pool_size=8), connect(address, pool_size=2)
+    reading = settings.read_database_url.get_secret_value() if settings.read_database_url else address
+    engine, writer = connect(reading, read_only=True, pool_size=8), connect(address, pool_size=2)
     bound = bind(settings.host, settings.port)
     try:
+        if settings.read_database_url:
+            reader.check(engine)
         app = create_app(settings, engine, writer)
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=STOP_SECONDS

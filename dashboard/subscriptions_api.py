@@ -10,11 +10,11 @@ from html import escape
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, WebSocket, WebSocketDisconnect
-from fastapi.responses import HTMLResponse, StreamingResponse
+from fastapi.responses import HTMLResponse
 from sqlalchemy import Engine
 
 from crosswind.dashboard.problems import refusals
-from crosswind.dashboard.pulse import BEAT, Pulse
+from crosswind.dashboard.pulse import BEAT, EventStream, Pulse
 from crosswind.dashboard.subscription_models import (
     DeliveryOut,
     KeyOut,
@@ -28,7 +28,6 @@ from crosswind.dashboard.subscriptions_page import own, owner_of
 from crosswind.errors import DatabaseError, DataError
 from crosswind.settings import Settings
 from crosswind.stream.adapters.postgres.accounts import Account, Accounts, Role
-from crosswind.stream.adapters.postgres.engine import connect
 from crosswind.stream.adapters.postgres.subscriptions import ALL, Subscription
 from crosswind.stream.adapters.postgres.tokens import Token, Tokens
 from crosswind.stream.domain.contract import Alert, encode
@@ -98,11 +97,9 @@ class Doors:
         return token if token and scope in token.scopes else None
 
 
-def add_subscriptions(server: FastAPI, settings: Settings, engine: Engine, pulse: Pulse) -> None:
-    """Adds the routes; before `add_api`, whose catch-all would swallow them. `engine` may be read-only: its address is
-    used for connections that can write."""
-    writing = connect(engine.url.render_as_string(hide_password=False), pool_size=2)
-    desk, doors = Desk(settings, writing), Doors(Tokens(writing), Accounts(writing))
+def add_subscriptions(server: FastAPI, settings: Settings, writer: Engine, pulse: Pulse) -> None:
+    """Adds the routes; before `add_api`, whose catch-all would swallow them. `writer` must be able to write."""
+    desk, doors = Desk(settings, writer), Doors(Tokens(writer), Accounts(writer))
     router = APIRouter(prefix="/api/v1", tags=["subscriptions"], responses=refusals(429))
     _add_reads(router, desk, doors)
     _add_writes(router, desk, doors)
@@ -188,17 +185,18 @@ def _add_ends(router: APIRouter, desk: Desk) -> None:
 def _add_streams(router: APIRouter, desk: Desk, doors: Doors, pulse: Pulse) -> None:
     listens = doors.needs("alerts:read")
 
-    @router.get("/subscriptions/{subscription_id}/stream", summary="Server-sent alerts; resumes after Last-Event-ID")
+    @router.get("/subscriptions/{subscription_id}/stream", response_class=EventStream,
+                summary="Server-sent alerts; resumes after Last-Event-ID")  # fmt: skip
     async def stream(
         subscription_id: str,
         last_event_id: Annotated[str, Header(max_length=20, pattern=r"^\d*$")] = "",
         authorization: Annotated[str, Header(max_length=200)] = "",
         token: Token = listens,
-    ) -> StreamingResponse:
+    ) -> EventStream:
         await asyncio.to_thread(_known, desk, subscription_id, token)
         seq = int(last_event_id) if last_event_id else await asyncio.to_thread(desk.store.newest, subscription_id)
         alerts = _alerts(desk, pulse, subscription_id, seq, lambda: doors.find(authorization, "alerts:read"))
-        return StreamingResponse(_events(alerts), media_type="text/event-stream", headers=_HEADERS)
+        return EventStream(_events(alerts), headers=_HEADERS)
 
     @router.websocket("/subscriptions/{subscription_id}/ws")
     async def socket(websocket: WebSocket, subscription_id: str, after: int | None = None) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from crosswind.models import sources, written
+from crosswind.models import annotations, sources, written
 from crosswind.models.duplicates import near_duplicates
 from crosswind.models.rows import Row
 from crosswind.models.sources import SOURCES, Part, Source
@@ -58,7 +58,7 @@ def gather(
     corpus: Path = written.CORPUS_DIR,
     extra: Sequence[Row] = (),
 ) -> Split:
-    """Read every source and the written corpus.
+    """Read every source, what annotators said of its texts, and the written corpus.
 
     What is held out is the same whatever the seed: a run on top of another must not train on what that one, or a
     benchmark, is measured with.
@@ -70,9 +70,14 @@ def gather(
         extra: further training rows, of the user's own.
     """
     parts: dict[Part, list[Row]] = {part: [] for part in sources.PARTS}
+    labelled = corpus / annotations.FOLDER.name
     for source in table:
+        labels = annotations.read(source.name, labelled)
         for part, rows in sources.read_source(source, data).items():
-            parts[part] += rows
+            parts[part] += annotations.annotated(rows, labels) if part == "train" else rows
+    if labels := annotations.read(annotations.PARALLEL, labelled):
+        covered = written.languages(corpus)
+        parts["train"] += annotations.parallel_rows(_parallel(data, annotations.PARALLEL, covered), labels)
     for lang in written.languages(corpus):
         for row in written.training_rows(lang, fillings, seed, corpus):
             to: Part = "validation" if sources.bucket(row.group, 0, 20) == 0 else "train"
@@ -109,21 +114,23 @@ def read_pairs(data: Path, langs: Sequence[str], per_language: int, seed: int = 
     """Parallel pairs of English and each covered language, from ntrex128 and tatoeba_laser, shuffled from the seed."""
     found: dict[str, list[Pair]] = defaultdict(list)
     for name in ("ntrex128", "tatoeba_laser"):
-        english: dict[str, str] = {}
-        foreign: list[tuple[str, str, str]] = []
-        for raw in sources.read_jsonl(data / f"parallel/{name}.jsonl.gz"):
-            lang = CODES.get(raw["lang"], raw["lang"])
-            if lang == "en":
-                english[raw["id"]] = sources.clean(raw["text"])
-            elif lang in langs:
-                foreign.append((raw["id"], lang, sources.clean(raw["text"])))
-        for i, lang, text in foreign:
-            if i in english and max(len(text), len(english[i])) <= 240:
+        told = list(_parallel(data, name, ["en", *langs]))
+        english = {i: text for i, lang, text in told if lang == "en"}
+        for i, lang, text in told:
+            if lang != "en" and i in english and max(len(text), len(english[i])) <= 240:
                 found[lang].append(Pair(english[i], text, lang))
     rng = random.Random(seed)
     pairs = [pair for lang in sorted(found) for pair in rng.sample(found[lang], min(per_language, len(found[lang])))]
     rng.shuffle(pairs)
     return pairs
+
+
+def _parallel(data: Path, name: str, langs: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Id, language and text of the sentences of a parallel file in these languages."""
+    for raw in sources.read_jsonl(data / f"parallel/{name}.jsonl.gz"):
+        lang = CODES.get(raw["lang"], raw["lang"])
+        if lang in langs:
+            yield str(raw["id"]), lang, sources.clean(raw["text"])
 
 
 def encode(tokenizer: "PreTrainedTokenizerFast", texts: Sequence[str], max_tokens: int) -> list[NDArray[np.int32]]:

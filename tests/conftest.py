@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
 
 from crosswind.stream.adapters.kafka.embedded import EmbeddedBroker
+from crosswind.stream.adapters.postgres import reader
 from crosswind.stream.adapters.postgres.embedded import EmbeddedPostgres
 from crosswind.stream.adapters.postgres.engine import connect, migrate
 from tests.kafka_server import kafka, kafka_jars, own_kafka  # noqa: F401 - fixtures
@@ -31,6 +32,7 @@ def postgres() -> Iterator[str]:
     with admin.connect() as connection:
         connection.execute(text("CREATE DATABASE template_crosswind"))
     engine = connect(_with_database(url, "template_crosswind"))
+    reader.make(engine)
     migrate(engine)
     engine.dispose()
     admin.dispose()

@@ -13,6 +13,7 @@ from crosswind.dashboard.app import create_app
 from crosswind.dashboard.serve import bind
 from crosswind.settings import Settings
 from crosswind.stream.adapters.postgres.engine import connect
+from crosswind.stream.adapters.postgres.reader import reader_url
 
 DEADLINE = 20.0
 Auth = Literal["none", "local", "oidc", "both"]
@@ -21,7 +22,7 @@ Auth = Literal["none", "local", "oidc", "both"]
 @contextlib.contextmanager
 def served(database_url: str, auth: Auth = "none", **settings: Any) -> Iterator[str]:
     """The address, without a slash at its end, of a dashboard on that database; `settings` are further ones."""
-    engine, writer = connect(database_url, read_only=True), connect(database_url)
+    engine, writer = connect(reader_url(database_url), read_only=True), connect(database_url)
     app = create_app(Settings(database_url=SecretStr(database_url), auth=auth, **settings), engine, writer)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     with bind("127.0.0.1", 0) as bound:

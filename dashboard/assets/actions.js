@@ -13,9 +13,21 @@
     name.textContent = me.name + " (" + me.role + ") ";
     const out = document.createElement("button");
     out.className = "button";
-    out.textContent = "Log out";
-    form.append(name, out);
+    const ui = document.createElement("input");
+    ui.type = "hidden";
+    ui.name = "ui";
+    form.append(name, ui, out);
     place.append(form);
+    // the page's language can change while the page stays
+    function speak() { out.textContent = text("leave", "Log out"); ui.value = text("ui", ""); }
+    new MutationObserver(speak).observe(place, { attributes: true });
+    speak();
+  }
+
+  // Texts of the interface, which the server keeps in its catalogues.
+  function text(name, otherwise) {
+    const place = document.getElementById("account");
+    return (place && place.dataset[name]) || otherwise;
   }
 
   function refresh() {
@@ -32,7 +44,7 @@
     button.disabled = false;
     if (!answer.ok) {
       const problem = await answer.json().catch(function () { return {}; });
-      button.title = problem.detail || "refused";
+      button.title = problem.detail || text("refused", "refused");
       button.textContent = "✕ " + button.title;
       return;
     }
@@ -78,7 +90,7 @@
     }).catch(function () { return null; });
     send.disabled = false;
     const told = answer ? await answer.json().catch(function () { return {}; }) : {};
-    if (!answer || !answer.ok) { say(form, told.detail || "the server does not answer", true); return; }
+    if (!answer || !answer.ok) { say(form, told.detail || text("silent", "the server does not answer"), true); return; }
     const known = told.id || told.version || "";
     say(form, told.secret ? known + "  " + told.secret : known, false);
     // what was saved is what the next change is over

@@ -38,6 +38,30 @@ def test_who_logs_in_by_a_password_gets_in_and_out(browser: Browser, database_ur
         page.close()
 
 
+def test_the_way_in_and_out_is_in_the_language_of_the_browser(
+    browser: Browser, database_url: str, engine: Engine
+) -> None:
+    Accounts(engine).add("ada", "correct horse battery", Role.VIEWER)
+    with served(database_url, auth="local") as at:
+        context = browser.new_context(locale="zh-CN")
+        page = context.new_page()
+        page.goto(f"{at}/rules")
+        expect(page.locator("html")).to_have_attribute("lang", "zh")
+        page.get_by_label("名称").fill("ada")
+        page.get_by_label("密码").fill("wrong")
+        page.get_by_role("button", name="登录").click()
+        expect(page.get_by_role("alert")).to_have_text("用户名或密码不正确。")
+        page.get_by_label("名称").fill("ada")
+        page.get_by_label("密码").fill("correct horse battery")
+        page.get_by_role("button", name="登录").click()
+        expect(page).to_have_url(f"{at}/rules?ui=zh")
+        page.get_by_role("button", name="退出登录").click()
+        expect(page).to_have_url(f"{at}/login?next=%2F%3Fui%3Dzh")
+        page.get_by_role("link", name="English").click()
+        expect(page.get_by_role("button", name="Log in")).to_be_visible()
+        context.close()
+
+
 def test_who_logs_in_by_the_provider_comes_back_and_acts(browser: Browser, database_url: str) -> None:
     with identity_provider() as provider, served(database_url, **settings_for(provider)) as at:
         context = browser.new_context()

@@ -25,7 +25,7 @@ from tests.served import served
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_headers_conformance,
           response_schema_conformance]  # fmt: skip
 ENDLESS = {"/api/v1/alerts/stream", "/api/v1/subscriptions/{subscription_id}/stream"}
-"""What a valid question opens here never ends; tests of their own read it."""
+"""What a valid question opens here never ends: only how it begins is looked at."""
 asking = settings(
     derandomize=True, database=None, deadline=None, phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
@@ -94,6 +94,28 @@ def test_answers_are_as_they_are_described(
     wrong = [ask(operation, mode, 10, conforms, session, seen) for operation in asked]
     assert not [one for one in wrong if one], "\n\n".join(filter(None, wrong))
     assert some <= seen
+
+
+def opens(case: Case, session: requests.Session) -> int:
+    """A stream never ends: its status, its kind and its first line are read, then the line is cut."""
+    with session.request(**case.as_transport_kwargs(), stream=True, timeout=30) as answer:
+        documented = case.operation.definition.raw["responses"]
+        assert str(answer.status_code) in documented, f"{case.operation.label}: {answer.status_code}"
+        kind = answer.headers["content-type"].split(";")[0]
+        assert kind in documented[str(answer.status_code)].get("content", {}), f"{case.operation.label}: {kind}"
+        if answer.status_code == 200:
+            assert next(answer.iter_lines()) == b": connected"
+        return answer.status_code
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["positive", "negative"])
+def test_streams_open_as_they_are_described(at: str, session: requests.Session, mode: GenerationMode) -> None:
+    seen: set[int] = set()
+    asked = [one for one in operations(at, session) if one.path in ENDLESS]
+    assert len(asked) == len(ENDLESS)
+    wrong = [ask(operation, mode, 10, opens, session, seen) for operation in asked]
+    assert not [one for one in wrong if one], "\n\n".join(filter(None, wrong))
+    assert seen >= ({200, 401} if mode is GenerationMode.POSITIVE else {422})
 
 
 def turned_away(case: Case, session: requests.Session) -> int:

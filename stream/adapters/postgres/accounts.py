@@ -24,6 +24,9 @@ LASTS: Final = timedelta(hours=12)
 SHORTEST: Final = 12
 """Characters of a password at least (NIST SP 800-63B asks for 8 and counsels longer ones)."""
 
+BY_PROVIDER: Final = "sso:"
+"""How the name of an account begins that an identity provider vouches for."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _UNFIT = re.compile(r"[^A-Za-z0-9._@-]")
 _NONE = "none: an identity provider vouches for them"
@@ -74,7 +77,7 @@ class Person:
         'sso:ada@example.org-aa10b1411debe0c2'
         """
         shown = _UNFIT.sub("_", self.name)[:40] or "somebody"
-        return f"sso:{shown}-{_digest(json.dumps([self.provider, self.subject]))[:16]}"
+        return f"{BY_PROVIDER}{shown}-{_digest(json.dumps([self.provider, self.subject]))[:16]}"
 
 
 LOCAL: Final = Account("local", Role.ADMIN)

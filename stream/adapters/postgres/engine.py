@@ -8,6 +8,7 @@ from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from crosswind.errors import DatabaseError, SettingsError
+from crosswind.stream.adapters.postgres import reader
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x63726F7373  # "cross": one migrator at a time
@@ -36,7 +37,8 @@ def connect(url: str, *, pool_size: int = 4, read_only: bool = False) -> Engine:
 
 
 def migrate(engine: Engine) -> None:
-    """Brings the schema to the newest version; waits for another process that does the same.
+    """Brings the schema to the newest version; waits for another process that does the same. The reading role, where
+    there is one, may then read what is new.
 
     Raises:
         DatabaseError: the database cannot be reached or refuses.
@@ -49,6 +51,7 @@ def migrate(engine: Engine) -> None:
             try:
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
+                reader.grant(connection)
                 connection.commit()
             finally:
                 connection.rollback()

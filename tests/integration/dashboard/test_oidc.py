@@ -5,6 +5,7 @@ import hmac
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit, urlunsplit
 
 import httpx
@@ -324,3 +325,24 @@ def test_over_tls_cookies_are_kept_to_this_host(provider: IdentityProvider, data
 def test_settings_that_let_nobody_in_are_refused(wrong: Claims, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         Provider(Settings(**(settings_for(IdentityProvider(issuer="https://id.example")) | wrong)))
+
+
+def test_a_login_ends_with_its_way_in(database_url: str, engine: Engine, tmp_path: Path) -> None:
+    Accounts(engine).add("ada", "correct horse battery", Role.VIEWER)
+    mine = {"name": "ada", "password": "correct horse battery"}
+    with identity_provider() as provider:
+        with served(database_url, data_dir=tmp_path, **settings_for(provider)) as at:
+            with httpx.Client(base_url=at, timeout=20) as by_provider:
+                log_in(by_provider)
+                theirs = dict(by_provider.cookies)
+            ours = dict(httpx.post(f"{at}/login", data=mine, headers={"Origin": at}).cookies)
+            assert [me(at, cookies) for cookies in (ours, theirs)] == [200, 200]
+        only = settings_for(provider) | {"auth": "oidc"}
+        with served(database_url, data_dir=tmp_path, **only) as at:
+            assert [me(at, cookies) for cookies in (ours, theirs)] == [401, 200]
+    with served(database_url, auth="local", data_dir=tmp_path) as at:
+        assert [me(at, cookies) for cookies in (ours, theirs)] == [200, 401]
+
+
+def me(at: str, cookies: dict[str, str]) -> int:
+    return httpx.get(f"{at}/api/v1/me", cookies=cookies).status_code

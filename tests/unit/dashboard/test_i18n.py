@@ -19,7 +19,7 @@ OTHERS = sorted(set(i18n.languages()) - {i18n.DEFAULT})
 
 @pytest.mark.parametrize("language", OTHERS)
 def test_a_catalogue_has_every_text_of_the_interface(language: str) -> None:
-    messages = extract_from_dir(str(FOLDER), [("**.py", "python")], {"_": None})
+    messages = extract_from_dir(str(FOLDER), [("**.py", "python")], {"_": None, "N_": None})
     found = {message for _file, _line, message, *_rest in messages}
     assert len(found) > 80
     wanted = {str(text) for text in found} | set(TOPICS) | set(SENTIMENTS) | set(PAGES.values()) | SAID_BY_DATA

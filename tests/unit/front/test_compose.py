@@ -62,7 +62,7 @@ def test_no_password_is_written_down() -> None:
     text = (ROOT / "docker-compose.yml").read_text("utf-8")
     for line in text.splitlines():
         if "PASSWORD" in line and not line.lstrip().startswith("#"):
-            assert "${POSTGRES_PASSWORD:?" in line, line
+            assert re.search(r"\$\{(POSTGRES|READER)_PASSWORD:\?", line), line
 
 
 def test_ports_are_published_on_loopback_only() -> None:
