@@ -32,6 +32,7 @@ from crosswind.dashboard.work import add_work_callbacks
 from crosswind.dashboard.work_api import Work, add_work
 from crosswind.settings import Settings
 from crosswind.stream.adapters.postgres.accounts import Accounts
+from crosswind.stream.adapters.postgres.subscriptions import Subscriptions
 
 if TYPE_CHECKING:
     from crosswind.stream.adapters.translation_desk import TranslationDesk
@@ -87,8 +88,11 @@ def create_app(settings: Settings, engine: Engine, writer: Engine | None = None)
     entrance, also = _add_login(server, settings, accounts, cookie, secure) if accounts else (None, ())
     add_exports(server, reader)
     add_subscriptions(server, settings, writer or engine, pulse)
-    models = ModelsDesk(settings, engine, writer or engine)
-    work = Work(reader, RulesDesk(reader, engine, settings.rules), backtests, Accounts(writer or engine), models)
+    work = Work(
+        reader, RulesDesk(reader, engine, settings.rules), backtests, Accounts(writer or engine),
+        ModelsDesk(settings, engine, writer or engine),
+        Subscriptions(writer or engine, settings.run),  # the role that pages read through sees nobody's address
+    )  # fmt: skip
     add_work(server, work)
     add_docs(server)
     add_api(server, reader, pulse, live)

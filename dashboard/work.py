@@ -19,7 +19,6 @@ from crosswind.dashboard.work_api import Work, one_of, page_of
 from crosswind.errors import BundleError, DataError
 from crosswind.stream.adapters.postgres import alert_orders
 from crosswind.stream.adapters.postgres.accounts import Role
-from crosswind.stream.adapters.postgres.subscriptions import Subscriptions
 
 _log = structlog.get_logger(__name__)
 _DATA = (Input("url", "pathname"), Input("url", "search"), Input("pulse", "data"))
@@ -53,13 +52,11 @@ def _add_feeds(app: Dash, work: Work) -> None:
 
 
 def _add_subscriptions(app: Dash, work: Work) -> None:
-    store = Subscriptions(work.reader.engine, work.reader.run)
-
     @app.callback(Output("subscriptions", "children"), *_DATA)
     @patient
     async def subscriptions(_path: str, search: str, _pulse: Any) -> Any:
         place = Place.from_query(search)
-        found = await asyncio.to_thread(subscriptions_page.read, store, who(), place)
+        found = await asyncio.to_thread(subscriptions_page.read, work.subscriptions, who(), place)
         return subscriptions_page.page(found, place, View.from_query(search))
 
 

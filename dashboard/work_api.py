@@ -37,6 +37,7 @@ from crosswind.dashboard.work_models import (
 from crosswind.errors import DataError, ModelError
 from crosswind.stream.adapters.postgres.accounts import Account, Accounts
 from crosswind.stream.adapters.postgres.runs import kept_runs, report_of
+from crosswind.stream.adapters.postgres.subscriptions import Subscriptions
 from crosswind.stream.service.deployment import Deployment
 
 Before = Annotated[str, Query(max_length=MAX_CURSOR, description="a page's `next`")]
@@ -56,6 +57,7 @@ class Work:
     backtests: Backtests
     accounts: Accounts
     models: ModelsDesk
+    subscriptions: Subscriptions
 
     def note(self, request: Request, account: Account, action: str, subject: str, **detail: Any) -> None:
         """Writes into the audit log."""
