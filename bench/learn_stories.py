@@ -25,11 +25,11 @@ from stories import Headline, b_cubed, ours, read_events, tellings, tuning_half
 from crosswind.export import bundle
 from crosswind.models.projection import read_parallel
 from crosswind.stream.adapters.onnx_scorer import OnnxScorer
-from crosswind.stream.domain.stories.clusters import Telling
 from crosswind.stream.domain.stories.decision import Criteria
 from crosswind.stream.domain.stories.evidence import FEATURES, Learned, Told, Weigher
 from crosswind.stream.domain.stories.facts import facts_of, sound, words_of
 from crosswind.stream.domain.stories.meaning import unpack
+from crosswind.stream.domain.stories.story import Telling
 from crosswind.stream.service.ports import Scorer
 
 ROOT = Path(__file__).parents[1]

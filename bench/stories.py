@@ -39,11 +39,12 @@ from crosswind.stream.domain.identity import title_key
 from crosswind.stream.domain.ingest import Delivery
 from crosswind.stream.domain.memory import Memory
 from crosswind.stream.domain.series import MINUTE, Counting, History, Mention, Series
-from crosswind.stream.domain.stories.clusters import Stories, Telling
+from crosswind.stream.domain.stories.clusters import Stories
 from crosswind.stream.domain.stories.decision import Criteria
 from crosswind.stream.domain.stories.evidence import Weigher
 from crosswind.stream.domain.stories.facts import overlap, shingles_of
 from crosswind.stream.domain.stories.meaning import pack, unpack
+from crosswind.stream.domain.stories.story import Telling
 from crosswind.stream.domain.watch import Watch
 from crosswind.stream.service.rules import load_rules
 
@@ -72,13 +73,19 @@ def read_events() -> list[list[Headline]]:
     return groups
 
 
-def tellings(headlines: Sequence[Headline], meanings: Sequence[bytes], seed: int) -> list[tuple[Telling, int]]:
+SOON, SLOWLY = 60.0, 360.0
+"""Minutes between the beginning of an event and a telling of it, in the mean; the bars are of the first."""
+
+
+def tellings(
+    headlines: Sequence[Headline], meanings: Sequence[bytes], seed: int, delay: float = SOON
+) -> list[tuple[Telling, int]]:
     """A feed: each event begins at a random time of two days, its tellings follow within hours."""
     rng = np.random.default_rng(seed)
     begins = {event: rng.uniform(0, 2880) for event in sorted({h.event for h in headlines})}
     feed = []
     for place, (headline, meaning) in enumerate(zip(headlines, meanings, strict=True)):
-        at = START + timedelta(minutes=begins[headline.event] + rng.exponential(60))
+        at = START + timedelta(minutes=begins[headline.event] + rng.exponential(delay))
         one = Telling(f"{place:06}", at, f"source-{place % 7}", headline.lang, headline.title,
                       title_key(headline.title), (), meaning, "bench")  # fmt: skip
         feed.append((one, headline.event))
@@ -165,7 +172,8 @@ def events(scorer: OnnxScorer, tune: bool) -> list[Row]:
     rows.append(_row("Crosswind, tuning part", ours(tuning, criteria), tuning))
     rows.append(_row("Crosswind", ours(judged, criteria), judged) | {"criteria": str(criteria)})
     rows[-1] |= {"events": len({h.event for h in headlines}), "languages": len({h.lang for h in headlines})}
-    return rows
+    slow = tellings(parts[1], [meanings[h] for h in parts[1]], 1, SLOWLY)
+    return [*rows[:-1], _row("Crosswind, told slowly", ours(slow, criteria), slow), rows[-1]]
 
 
 def _row(name: str, found: Sequence[Any], feed: Sequence[tuple[Telling, int]]) -> Row:
@@ -176,6 +184,7 @@ def _row(name: str, found: Sequence[Any], feed: Sequence[tuple[Telling, int]]) -
 GRID: dict[str, Sequence[float]] = {
     "join": np.arange(-1.5, 1.6, 0.25).tolist(),
     "merge": np.arange(-1.5, 2.1, 0.25).tolist(),
+    "patience": [4.0, 6.0, 8.0, 12.0],
     "text": [0.5, 0.6, 0.7],
 }
 
@@ -201,8 +210,9 @@ def translations(scorer: OnnxScorer, data: Path, sentences: int) -> list[Row]:
     rows: list[Row] = [{"method": f"top-1 en-{lang}", "top1": value} for lang, value in sorted(top1.items())]
     headlines = [Headline(int(s), lang, text) for s, lang, text in
                  zip(parallel.sentences, parallel.langs, parallel.texts, strict=True)]  # fmt: skip
-    feed = tellings(headlines, meanings, 2)
-    return [*rows, _row("stories of translations", ours(feed, Criteria()), feed)]
+    feed, slow = (tellings(headlines, meanings, 2, delay) for delay in (SOON, SLOWLY))
+    return [*rows, _row("stories of translations, told slowly", ours(slow, Criteria()), slow),
+            _row("stories of translations", ours(feed, Criteria()), feed)]  # fmt: skip
 
 
 def _alarms(told: Sequence[tuple[Telling, str]], counting: Counting, quiet: int = 2 * 1440) -> int:

@@ -3,11 +3,12 @@
     python -m crosswind.models.projection models/bundle --data ../shared/data
 
 A classifier's last layer forgets what a text is about (measured on 300 news sentences in 20 languages: it finds 63 % of
-the translations, the middle layers 95 %). So `meaning` is the mean over the tokens of a middle layer, times a matrix.
-The matrix is learned in closed form by linear discriminant analysis (Fisher 1936; as WCCN and LDA in speaker
-recognition): the texts of one sentence are a class, so directions that tell languages apart shrink and those that tell
-sentences apart stay. It is learned on what the bundle's own quantised graph gives, and folded into that graph: nothing
-else in it changes, labels and parity stay as they were.
+the translations, the middle layers 95 %). So `meaning` is made of the means over the tokens of a lower and a middle
+layer, side by side, times a matrix. (On 400 sentences two layers leave 1.9 % of the translations unfound, the better
+one of them alone 2.2 %, three no fewer.) The matrix is learned in closed form by linear discriminant analysis (Fisher
+1936; as WCCN and LDA in speaker recognition): the texts of one sentence are a class, so directions that tell languages
+apart shrink and those that tell sentences apart stay. It is learned on what the bundle's own quantised graph gives, and
+folded into that graph: nothing else in it changes, labels and parity stay as they were.
 
 Only every second sentence of ntrex128 is learned from; the others measure. Deterministic; needs `onnx`, no torch.
 """
@@ -38,8 +39,9 @@ OUTPUT = "meaning"
 DIMENSIONS = 256
 SHRINK = 0.1
 """Share of the mean variance added to each direction within a sentence: few texts of one sentence, many directions."""
-DEPTHS = (0.5, 0.58, 0.67)
-"""Layers that are tried, as a share of all; the one that finds most translations of sentences kept back is taken."""
+DEPTHS = ((1 / 3, 1 / 2), (1 / 3, 7 / 12), (5 / 12, 7 / 12))
+"""Pairs of layers that are tried, as shares of all; the one that finds most translations of sentences kept back is
+taken."""
 LANGUAGES = (
     "ar", "de", "en", "es", "fr", "hi", "id", "it", "ja", "ko",
     "lt", "nl", "pl", "pt", "ru", "sv", "th", "tr", "vi", "zh",
@@ -120,18 +122,22 @@ def add_pool(model: onnx.ModelProto, source: str, output: str) -> None:
     )
 
 
-def fold_in(model: onnx.ModelProto, layer: int, matrix: Floats, offset: Floats) -> None:
+def fold_in(model: onnx.ModelProto, layers: Sequence[int], matrix: Floats, offset: Floats) -> None:
     """Adds the output `meaning`, float32 [batch, DIMENSIONS], in place; one that is there is replaced.
 
     Args:
-        matrix, offset: [width, dimensions] and [dimensions]; `meaning` is mean @ matrix + offset.
+        matrix, offset: [width of all layers, dimensions] and [dimensions]; `meaning` is means @ matrix + offset.
     """
     remove(model)
-    graph = model.graph
-    add_pool(model, layers_of(model)[layer], OUTPUT)
+    graph, names = model.graph, layers_of(model)
+    pools = [f"{OUTPUT}/{layer}" for layer in layers]
+    for layer, pool in zip(layers, pools, strict=True):
+        add_pool(model, names[layer], pool)
+    means = [f"{pool}/mean" for pool in pools]
+    graph.node.append(helper.make_node("Concat", means, [f"{OUTPUT}/means"], axis=1))
     graph.initializer.append(numpy_helper.from_array(matrix.astype(np.float32), f"{OUTPUT}/matrix"))
     graph.initializer.append(numpy_helper.from_array(offset.astype(np.float32), f"{OUTPUT}/offset"))
-    graph.node.append(helper.make_node("MatMul", [f"{OUTPUT}/mean", f"{OUTPUT}/matrix"], [f"{OUTPUT}/product"]))
+    graph.node.append(helper.make_node("MatMul", [f"{OUTPUT}/means", f"{OUTPUT}/matrix"], [f"{OUTPUT}/product"]))
     graph.node.append(helper.make_node("Add", [f"{OUTPUT}/product", f"{OUTPUT}/offset"], [OUTPUT]))
     graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", matrix.shape[1]]))
 
@@ -220,26 +226,31 @@ def retrieval(rows: Floats, parallel: Parallel) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Learned:
-    """The layer that was chosen, what is folded in, and top-1 per language on the sentences kept back."""
+    """The layers that were chosen, what is folded in, and top-1 per language on the sentences kept back."""
 
-    layer: int
+    layers: tuple[int, ...]
     matrix: Floats
     offset: Floats
     top1: dict[str, float]
 
 
-def choose(rows: dict[int, Floats], parallel: Parallel) -> Learned:
-    """Tries each layer on a tenth of the sentences that is kept back, then learns the best from all."""
+def choose(rows: dict[int, Floats], tried: Sequence[tuple[int, ...]], parallel: Parallel) -> Learned:
+    """Tries some layers together on a tenth of the sentences that is kept back, then learns the best from all."""
     kept = parallel.sentences // 2 % 10 == 0
     best: Learned | None = None
-    for layer, values in rows.items():
+    for layers in tried:
+        values = _together(rows, layers)
         matrix, offset = learn(values[~kept], parallel.sentences[~kept])
         top1 = retrieval(values[kept] @ matrix + offset, parallel.where(kept))
         if best is None or np.mean(list(top1.values())) > np.mean(list(best.top1.values())):
-            best = Learned(layer, matrix, offset, top1)
+            best = Learned(layers, matrix, offset, top1)
     if best is None:
-        raise ModelError("no layer to choose from")
-    return Learned(best.layer, *learn(rows[best.layer], parallel.sentences), best.top1)
+        raise ModelError("no layers to choose from")
+    return Learned(best.layers, *learn(_together(rows, best.layers), parallel.sentences), best.top1)
+
+
+def _together(rows: dict[int, Floats], layers: Sequence[int]) -> Floats:
+    return np.concatenate([rows[layer] for layer in layers], axis=1)
 
 
 def give_meaning(folder: Path, out: Path, data: Path, sentences: int, told: Callable[[str], None]) -> bundle.Manifest:
@@ -255,10 +266,11 @@ def give_meaning(folder: Path, out: Path, data: Path, sentences: int, told: Call
         model = onnx.load(str(folder / bundle.MODEL))
         remove(model)
         top = len(layers_of(model)) - 1
-        layers = sorted({max(1, round(top * depth)) for depth in DEPTHS})
-        report = _reporter(len(ids), told)
-        learned = choose(features(model, layers, ids, work / "cut.onnx", report), parallel)
-        fold_in(model, learned.layer, learned.matrix, learned.offset)
+        tried = [tuple(sorted({max(1, round(top * depth)) for depth in depths})) for depths in DEPTHS]
+        rows = features(model, sorted({n for layers in tried for n in layers}), ids, work / "cut.onnx",
+                        _reporter(len(ids), told))  # fmt: skip
+        learned = choose(rows, tried, parallel)
+        fold_in(model, learned.layers, learned.matrix, learned.offset)
         finished = work / "bundle"
         finished.mkdir()
         onnx.checker.check_model(model)
@@ -268,8 +280,9 @@ def give_meaning(folder: Path, out: Path, data: Path, sentences: int, told: Call
         mean = float(np.mean(list(learned.top1.values())))
         content["metrics"] = {
             **content["metrics"],
-            OUTPUT: {"layer": learned.layer, "dimensions": learned.matrix.shape[1], "kept_back_top1": round(mean, 4)},
-        }
+            OUTPUT: {"layers": list(learned.layers), "dimensions": learned.matrix.shape[1],
+                     "kept_back_top1": round(mean, 4)},
+        }  # fmt: skip
         sealed = bundle.seal(finished, content)
         publish(finished, out)
     return sealed
@@ -289,7 +302,7 @@ def main(
     folder: Annotated[Path, typer.Argument(help="The bundle.")],
     out: Annotated[Path | None, typer.Option(help="Where the new bundle goes; default: in its place.")] = None,
     data: Annotated[Path, typer.Option(help="Folder that holds parallel/.")] = Path("../shared/data"),
-    sentences: Annotated[int, typer.Option(help="Sentences to learn from, each in 20 languages; at most 998.")] = 500,
+    sentences: Annotated[int, typer.Option(help="Sentences to learn from, each in 20 languages; at most 998.")] = 998,
 ) -> None:
     """Learns the output `meaning` of a bundle and folds it in. A signature is dropped: sign the new bundle again."""
     manifest = give_meaning(folder, out or folder, data, sentences, lambda line: typer.echo(line, err=True))

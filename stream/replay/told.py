@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from crosswind.stream.adapters.story_index import StoryIndex
-from crosswind.stream.domain.stories.clusters import Stories, Telling
+from crosswind.stream.domain.stories.clusters import Stories
+from crosswind.stream.domain.stories.story import Telling
 
 _NAMES = ("article_id", "event_at", "source", "lang", "title", "title_key", "entities", "meaning", "model")
 

@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from crosswind.stream.domain.bucket import minute_of
-from crosswind.stream.domain.stories.clusters import Assignment, Stories, Telling
+from crosswind.stream.domain.stories.clusters import Stories
+from crosswind.stream.domain.stories.story import Assignment, Telling
 
 LATE = timedelta(hours=6)
 """How far before the newest assigned article late ones are looked for."""

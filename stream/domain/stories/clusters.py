@@ -13,139 +13,34 @@ a story nobody told for `window` is forgotten, and so is the quietest one beyond
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import NamedTuple, Protocol
+from functools import cached_property
 
-from crosswind.stream.domain.stories.decision import Criteria, Match, Reason, choose, compare, together
+from crosswind.stream.domain.stories.decision import Candidate, Criteria, Match, Reason, choose, compare, together
 from crosswind.stream.domain.stories.evidence import Told, Weigher, shipped
 from crosswind.stream.domain.stories.facts import facts_of
-from crosswind.stream.domain.stories.meaning import Vector, cosine, middle, unpack
+from crosswind.stream.domain.stories.meaning import cosines, unpack
 from crosswind.stream.domain.stories.signature import bands
+from crosswind.stream.domain.stories.story import TELLINGS, Assignment, Index, Line, Merge, Novelty, Story, Telling
 
 NEIGHBOURS = 6
-TELLINGS = 5
-"""Headlines of a story that an article is compared with; later ones add to its counts only."""
 
 
-class Novelty(StrEnum):
-    """What an article adds: a story's first telling, another telling of it, or one already told."""
+@dataclass(frozen=True)
+class _Article:
+    """A telling, and what is found out about its text once, when it is asked for."""
 
-    FIRST = "first"
-    FRESH = "fresh"
-    REPEATED = "repeated"
+    telling: Telling
 
+    @cached_property
+    def told(self) -> Told:
+        one = self.telling
+        return Told(facts_of(one.title), one.lang, frozenset(one.tags), one.meaning)
 
-@dataclass(frozen=True, slots=True)
-class Telling:
-    """What stories need to know of an article.
-
-    Attributes:
-        meaning: see `meaning.pack`; empty where the model gives none, and then only copies are found.
-        model: the bundle that gave it: meanings of two bundles are never compared.
-    """
-
-    article_id: str
-    at: datetime
-    source: str
-    lang: str
-    title: str
-    title_key: str
-    tags: tuple[str, ...] = ()
-    meaning: bytes = b""
-    model: str = ""
-
-    @property
-    def order(self) -> tuple[datetime, str]:
-        """Where it stands among all: event time, then id."""
-        return self.at, self.article_id
-
-
-@dataclass(frozen=True, slots=True)
-class Merge:
-    """Two stories turned out to be one; the younger is kept, as a part of the older."""
-
-    younger: str
-    older: str
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """Where an article belongs.
-
-    Attributes:
-        similarity: cosine with the story when it joined; 1 for its first article.
-        merges: stories that became one with this article.
-    """
-
-    article_id: str
-    story_id: str
-    novelty: Novelty
-    reason: Reason
-    similarity: float
-    merges: tuple[Merge, ...] = ()
-
-
-class Index(Protocol):
-    """Finds the nearest of many vectors of one width."""
-
-    def put(self, key: int, vector: Vector) -> None:
-        """Adds a vector of length 1, or replaces it."""
-        ...
-
-    def remove(self, key: int) -> None:
-        """Forgets one that is there."""
-        ...
-
-    def nearest(self, vector: Vector, count: int) -> list[tuple[int, float]]:
-        """Up to `count` keys with their cosine, the nearest first, ties by key."""
-        ...
-
-
-class Line(NamedTuple):
-    """One headline of a story; `turn` counts the lines of all stories, so that lines of two can be put in order."""
-
-    turn: int
-    title: str
-    lang: str
-    tags: tuple[str, ...]
-    meaning: bytes
-
-
-@dataclass(slots=True, eq=False)
-class Story:
-    """One event; `lines` are its first headlines, one per text, and `centre` the mean of their meanings."""
-
-    story_id: str
-    number: int
-    first_at: datetime
-    last_at: datetime
-    lines: tuple[Line, ...] = ()
-    centre: bytes = b""
-    model: str = ""
-    keys: tuple[str, ...] = ()
-    members: list[str] = field(default_factory=list)
-    bands: tuple[int, ...] = ()
-
-    def settle(self, lines: tuple[Line, ...]) -> None:
-        """Takes the first of some lines as its own."""
-        self.lines = lines[:TELLINGS]
-        meanings = [line.meaning for line in self.lines if line.meaning]
-        self.centre = (middle(meanings) or meanings[0]) if len(meanings) > 1 else b"".join(meanings)
-
-    def takes(self, telling: Telling) -> bool:
-        """Whether the telling's meaning is of its kind."""
-        like = not self.centre or (self.model, len(self.centre)) == (telling.model, len(telling.meaning))
-        return bool(telling.meaning) and like
-
-    def told(self, model: str) -> list[Told]:
-        """Its headlines as they are compared with one that `model` gave its meaning."""
-        known = model == self.model
-        return [
-            Told(facts_of(line.title), line.lang, frozenset(line.tags), line.meaning if known else b"")
-            for line in self.lines
-        ]
+    @cached_property
+    def bands(self) -> tuple[int, ...]:
+        return bands(self.told.facts.shingles)
 
 
 class Stories:
@@ -169,7 +64,7 @@ class Stories:
         self._make, self._criteria, self._window, self._most = index, criteria, window, most
         self._weigher = weigher or shipped()
         self._stories: OrderedDict[str, Story] = OrderedDict()
-        self._numbers: dict[int, str] = {}
+        self._numbers: dict[int, Story] = {}
         self._indexes: dict[tuple[str, int], Index] = {}
         self._texts: dict[str, str] = {}
         self._bands: dict[int, str] = {}
@@ -182,59 +77,60 @@ class Stories:
 
     def assign(self, telling: Telling) -> Assignment:
         """The article's story; found, or begun with it."""
-        if telling.article_id in self._members:
-            return self._members[telling.article_id]
+        if known := self._assigned(telling.article_id):
+            return known
         self._forget(telling.at)
-        matches = self._matches(telling)
+        article = _Article(telling)
+        matches = self._matches(article)
         match, reason = choose(matches, self._criteria)
         if match is None:
-            return self._begin(telling)
+            return self._join(article, self._story(telling, telling.article_id), Assignment.first(telling.article_id))
         repeated = reason is Reason.SAME_TEXT
-        merges = () if repeated else self._merge(telling, match, matches)
+        merges = () if repeated else self._merge(article, match, matches)
         story = self._stories[merges[0].older if merges else match.story_id]
-        return self._join(telling, story, Novelty.REPEATED if repeated else Novelty.FRESH, reason, match.cosine, merges)
+        novelty = Novelty.REPEATED if repeated else Novelty.FRESH
+        return self._join(article, story, Assignment(telling.article_id, story.story_id, novelty, reason, match.cosine,
+                                                     merges))  # fmt: skip
 
     def restore(self, telling: Telling, story_id: str, novelty: Novelty, reason: Reason, similarity: float) -> None:
         """Puts an article where it was put before; for starting again from what is stored, in the old order."""
         self._forget(telling.at)
         story = self._stories.get(story_id) or self._story(telling, story_id)
-        self._join(telling, story, novelty, reason, similarity, ())
+        self._join(_Article(telling), story, Assignment(telling.article_id, story_id, novelty, reason, similarity))
+
+    def _assigned(self, article_id: str) -> Assignment | None:
+        known = self._members.get(article_id)
+        return known or (Assignment.first(article_id) if article_id in self._stories else None)
 
     def _story(self, telling: Telling, story_id: str) -> Story:
         story = Story(story_id, self._next, telling.at, telling.at)
         self._next += 1
-        self._stories[story_id] = story
-        self._numbers[story.number] = story_id
+        self._stories[story_id] = self._numbers[story.number] = story
         return story
 
-    def _begin(self, telling: Telling) -> Assignment:
-        story = self._story(telling, telling.article_id)
-        return self._join(telling, story, Novelty.FIRST, Reason.NEW, 1.0, ())
-
-    def _join(
-        self, telling: Telling, story: Story, novelty: Novelty, reason: Reason, similarity: float,
-        merges: tuple[Merge, ...],
-    ) -> Assignment:  # fmt: skip
-        assignment = Assignment(telling.article_id, story.story_id, novelty, reason, similarity, merges)
+    def _join(self, article: _Article, story: Story, assignment: Assignment) -> Assignment:
+        telling = article.telling
         story.first_at, story.last_at = min(story.first_at, telling.at), max(story.last_at, telling.at)
-        story.members.append(telling.article_id)
-        self._members[telling.article_id] = assignment
-        if self._texts.setdefault(telling.title_key, story.story_id) == story.story_id:
-            story.keys = (*story.keys, telling.title_key) if telling.title_key not in story.keys else story.keys
-        if novelty is not Novelty.REPEATED and len(story.lines) < TELLINGS:
-            self._learn(story, telling)
+        if telling.article_id != story.story_id:
+            story.add(telling.article_id)
+            self._members[telling.article_id] = assignment
+        owner = self._texts.setdefault(telling.title_key, story.story_id)
+        if owner == story.story_id and telling.title_key not in story.keys:
+            story.keys = (*story.keys, telling.title_key)
+        if assignment.novelty is not Novelty.REPEATED and len(story.lines) < TELLINGS:
+            self._learn(story, article)
         self._stories.move_to_end(story.story_id)
         return assignment
 
-    def _learn(self, story: Story, telling: Telling) -> None:
+    def _learn(self, story: Story, article: _Article) -> None:
+        telling = article.telling
         known = story.takes(telling)
         story.model = telling.model if known else story.model
         line = Line(self._turn, telling.title, telling.lang, telling.tags, telling.meaning if known else b"")
         self._turn += 1
         story.settle((*story.lines, line))
-        found = bands(facts_of(telling.title).shingles)
-        story.bands = (*story.bands, *found)
-        for band in found:
+        story.bands = (*story.bands, *article.bands)
+        for band in article.bands:
             self._bands[band] = story.story_id
         if known:
             self._place(story)
@@ -245,39 +141,35 @@ class Stories:
             self._indexes[key] = self._make(len(story.centre))
         self._indexes[key].put(story.number, unpack(story.centre))
 
-    def _matches(self, telling: Telling) -> list[Match]:
-        near = self._near(telling)
-        article = _told(telling)
+    def _matches(self, article: _Article) -> list[Match]:
+        telling = article.telling
         known = self._texts.get(telling.title_key)
-        texts = {known, *(self._bands.get(b) for b in bands(article.facts.shingles))}
-        for story_id in sorted(found for found in texts if found and found in self._stories and found not in near):
-            near[story_id] = self._cosine(telling, self._stories[story_id])
-        told = {story_id: self._stories[story_id].told(telling.model) for story_id in near}
-        found = [
-            compare(story_id, close, article, told[story_id], self._weigher, self._criteria)
-            for story_id, close in near.items()
-        ]
-        # A story remembers the keys of all its headlines, also of those beyond the tellings that are compared.
-        return [replace(match, text=1.0) if match.story_id == known else match for match in found]
+        texts = {found for found in (known, *map(self._bands.get, article.bands)) if found and found in self._stories}
+        near = {story.story_id: story for story in self._near(telling)}
+        stories = [*near.values(), *(self._stories[story_id] for story_id in sorted(texts - set(near)))]
+        centres = [story.centre if story.model == telling.model else b"" for story in stories]
+        close = cosines(telling.meaning, centres)
+        candidates = [
+            Candidate(story.story_id, value, _hours(telling.at, story), story.told(telling.model),
+                      story.story_id == known)
+            for story, value in zip(stories, close, strict=True)
+            if story.story_id in texts or value >= self._criteria.near  # an index may be rough
+        ]  # fmt: skip
+        return compare(article.told, candidates, self._weigher, self._criteria)
 
-    def _near(self, telling: Telling) -> dict[str, float]:
+    def _near(self, telling: Telling) -> list[Story]:
         index = self._indexes.get((telling.model, len(telling.meaning)))
         if index is None or not telling.meaning:
-            return {}
-        names = [self._numbers[number] for number, _ in index.nearest(unpack(telling.meaning), NEIGHBOURS)]
-        close = {name: self._cosine(telling, self._stories[name]) for name in names}  # an index may be rough
-        return {name: value for name, value in close.items() if value >= self._criteria.near}
+            return []
+        return [self._numbers[number] for number, _ in index.nearest(unpack(telling.meaning), NEIGHBOURS)]
 
-    def _cosine(self, telling: Telling, story: Story) -> float:
-        return cosine(telling.meaning, story.centre) if story.model == telling.model else 0.0
-
-    def _merge(self, telling: Telling, best: Match, matches: Iterable[Match]) -> tuple[Merge, ...]:
+    def _merge(self, article: _Article, best: Match, matches: Iterable[Match]) -> tuple[Merge, ...]:
         """Makes one of the story that the article joins and those it also fits, if their tellings fit together."""
-        first, article = self._stories[best.story_id], _told(telling)
+        first, model = self._stories[best.story_id], article.telling.model
         line = self._criteria.merge
         also = [m for m in matches if m is not best and m.weight is not None and m.weight >= line]
-        told = [*first.told(telling.model), article]
-        close = [s for m in also if self._fits(told, (s := self._stories[m.story_id]).told(telling.model))]
+        told = [*first.told(model), article.told]
+        close = [s for m in also if self._fits(told, (s := self._stories[m.story_id]).told(model))]
         family = sorted([first, *close], key=lambda story: (story.first_at, story.story_id))
         for younger in family[1:]:
             self._absorb(family[0], younger)
@@ -297,7 +189,6 @@ class Stories:
         gone = [band for band in (*older.bands, *younger.bands) if band not in known]
         older.keys = (*older.keys, *younger.keys)
         older.bands = tuple(band for band in (*older.bands, *younger.bands) if band in known)
-        older.members += younger.members
         for key in younger.keys:
             self._texts[key] = older.story_id
         for band in owned:
@@ -305,8 +196,9 @@ class Stories:
         for band in gone:
             if self._bands.get(band) == older.story_id:
                 del self._bands[band]
-        for member in younger.members:
-            was = self._members[member]
+        for member in (younger.story_id, *younger.members):
+            was = self._members.get(member, Assignment.first(member))
+            older.add(member)
             self._members[member] = Assignment(member, older.story_id, was.novelty, was.reason, was.similarity)
         self._place(older)
 
@@ -332,5 +224,5 @@ class Stories:
                 del self._bands[band]
 
 
-def _told(telling: Telling) -> Told:
-    return Told(facts_of(telling.title), telling.lang, frozenset(telling.tags), telling.meaning)
+def _hours(at: datetime, story: Story) -> float:
+    return abs((at - story.last_at).total_seconds()) / 3600

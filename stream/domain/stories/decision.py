@@ -6,6 +6,10 @@ from enum import StrEnum
 
 from crosswind.stream.domain.stories.evidence import Told, Weigher, within
 from crosswind.stream.domain.stories.facts import agreement, overlap
+from crosswind.stream.domain.stories.meaning import cosines
+
+LOOKED_INTO = 3
+"""Stories whose names are compared with an article's: those for which all else speaks most. Names are costly."""
 
 
 class Reason(StrEnum):
@@ -28,14 +32,34 @@ class Criteria:
         tags: log-odds that a shared entity of the feed adds; and that two of one language which share none lose.
         near: cosine with a story's centre below which it is not looked at.
         sure: cosine from which an article that joins is said to do so by its meaning, not by facts.
+        patience: hours of event time in which a story that nobody tells loses 1 of its log-odds: what is told again is
+            told soon. Whole days old, it needs much evidence.
     """
 
     text: float = 0.6
-    join: float = 0.5
+    join: float = -1.0
     merge: float = -0.25
     tags: float = 0.5
     near: float = 0.3
     sure: float = 0.8
+    patience: float = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A story that an article is compared with.
+
+    Attributes:
+        cosine: of the article's meaning with the story's centre.
+        hours: event time between the article and the story's last telling.
+        known: whether the story has told this very text.
+    """
+
+    story_id: str
+    cosine: float
+    hours: float
+    tellings: Sequence[Told]
+    known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,29 +78,88 @@ class Match:
     text: float
 
 
-def compare(
-    story_id: str, cosine: float, article: Told, tellings: Sequence[Told], weigher: Weigher, criteria: Criteria
-) -> Match:
-    """Weighs an article against the tellings of a story."""
-    text = max((_text(article, told) for told in tellings), default=0.0)
-    return Match(story_id, cosine, together([article], tellings, weigher, criteria), text)
+def compare(article: Told, candidates: Sequence[Candidate], weigher: Weigher, criteria: Criteria) -> list[Match]:
+    """Weighs an article against the tellings of some stories."""
+    flat = [told for candidate in candidates for told in candidate.tellings]
+    close = cosines(article.meaning, [told.meaning for told in flat])
+    letters = [overlap(article.facts.shingles, told.facts.shingles) for told in flat]
+    weighed: list[_Weighed] = []
+    texts, first = [], 0
+    for candidate in candidates:
+        part = slice(first, first := first + len(candidate.tellings))
+        pairs = [(article, told) for told in candidate.tellings]
+        weighed.append(_weighed(pairs, close[part], letters[part], weigher, criteria, candidate.hours))
+        # a story remembers the keys of all its headlines, also of those beyond the tellings that are compared
+        texts.append(1.0 if candidate.known else max(map(_text, pairs, letters[part]), default=0.0))
+    weights = _weights(weighed, weigher, criteria)
+    return [
+        Match(candidate.story_id, candidate.cosine, weight, text)
+        for candidate, weight, text in zip(candidates, weights, texts, strict=True)
+    ]
+
+
+def _weights(weighed: Sequence["_Weighed"], weigher: Weigher, criteria: Criteria) -> list[float | None]:
+    """Names are only asked about where they can change what is done: the likeliest stories come first."""
+    found: list[float | None] = [one.plain if one.pairs else None for one in weighed]
+    order = sorted((place for place, one in enumerate(weighed) if one.pairs), key=lambda place: -weighed[place].plain)
+    best = criteria.join
+    for place in order[:LOOKED_INTO]:
+        one = weighed[place]
+        bound = one.bound(weigher)
+        if bound < criteria.merge and bound < best:
+            found[place] = min(one.plain, bound)
+            continue
+        weight = found[place] = one.weight(weigher)
+        best = max(best, weight)
+    return found
 
 
 def together(some: Sequence[Told], others: Sequence[Told], weigher: Weigher, criteria: Criteria) -> float | None:
-    """Mean log-odds over all pairs that have meanings, one of each side: average linkage. None where no pair has.
+    """Mean log-odds over all pairs that have meanings, one of each side: average linkage. None where no pair has."""
+    pairs = [(one, other) for one in some for other in others]
+    close = [value for one in some for value in cosines(one.meaning, [other.meaning for other in others])]
+    letters = [overlap(one.facts.shingles, other.facts.shingles) for one, other in pairs]
+    one = _weighed(pairs, close, letters, weigher, criteria, 0.0)
+    return one.weight(weigher) if one.pairs else None
 
-    Where the best of names could not lift it to a line, it is that bound: names are costly, and most stories are far.
+
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    """Pairs as far as they are weighed without their names.
+
+    Attributes:
+        odds: log-odds of each pair.
+        extra: what entities and time add to the mean.
+        plain: the mean.
     """
-    pairs = [(one, other) for one in some for other in others if one.meaning and other.meaning]
-    if not pairs:
-        return None
-    tagged = sum(criteria.tags * _tagged(one, other) for one, other in pairs)
-    plain = [weigher.plain(one, other) for one, other in pairs]
-    bound = (tagged + sum(within(odds + weigher.most) for odds in plain)) / len(pairs)
-    if bound < min(criteria.join, criteria.merge):
-        return bound
-    found = (within(odds + weigher.names(one, other)) for odds, (one, other) in zip(plain, pairs, strict=True))
-    return (tagged + sum(found)) / len(pairs)
+
+    pairs: Sequence[tuple[Told, Told]]
+    odds: Sequence[float]
+    extra: float
+    plain: float
+
+    def bound(self, weigher: Weigher) -> float:
+        """What the mean cannot exceed, whatever the names."""
+        return sum(within(odds + weigher.most) for odds in self.odds) / len(self.odds) + self.extra
+
+    def weight(self, weigher: Weigher) -> float:
+        """The mean log-odds with names."""
+        named = (within(odds + weigher.names(*pair)) for odds, pair in zip(self.odds, self.pairs, strict=True))
+        return sum(named) / len(self.odds) + self.extra
+
+
+def _weighed(
+    pairs: Sequence[tuple[Told, Told]], close: Sequence[float], letters: Sequence[float], weigher: Weigher,
+    criteria: Criteria, hours: float,
+) -> _Weighed:  # fmt: skip
+    kept = [(one, other, near, share) for (one, other), near, share in zip(pairs, close, letters, strict=True)
+            if one.meaning and other.meaning]  # fmt: skip
+    if not kept:
+        return _Weighed((), (), 0.0, 0.0)
+    odds = [weigher.plain(*pair) for pair in kept]
+    tags = sum(_tagged(one, other) for one, other, _, _ in kept) / len(kept)
+    extra = criteria.tags * tags - hours / criteria.patience
+    return _Weighed([pair[:2] for pair in kept], odds, extra, sum(map(within, odds)) / len(odds) + extra)
 
 
 def choose(matches: Collection[Match], criteria: Criteria) -> tuple[Match | None, Reason]:
@@ -98,10 +181,13 @@ def _likely(match: Match, criteria: Criteria) -> bool:
     return match.text >= 1.0 or match.weight is None or match.weight >= criteria.join
 
 
-def _text(one: Told, other: Told) -> float:
-    share = overlap(one.facts.shingles, other.facts.shingles)
+def _text(pair: tuple[Told, Told], share: float) -> float:
+    """The share of common letter runs, 0 where figures or entities contradict; below a half nobody asks."""
+    if share >= 1.0 or share < 0.5:
+        return share
+    one, other = pair
     contradicted = agreement(one.tags, other.tags) < 0 or agreement(one.facts.figures, other.facts.figures) < 0
-    return share if share >= 1.0 or not contradicted else 0.0
+    return 0.0 if contradicted else share
 
 
 def _tagged(one: Told, other: Told) -> float:

@@ -4,10 +4,12 @@ Features and their order are `FEATURES`; the weights, and how common each sound 
 `bench/learn_stories.py` from texts that judge nothing. A weight is a log-odds: 0 is even, 2 about seven to one.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from operator import mul
 
 import msgspec
 from rapidfuzz import fuzz
@@ -91,11 +93,17 @@ class Weigher:
 
     def evidence(self, one: Told, other: Told) -> tuple[float, ...]:
         """The values of `FEATURES`; the same whichever comes first."""
-        return *_plain(one, other), *self._names(one.facts, other.facts)
+        close, letters = cosine(one.meaning, other.meaning), overlap(one.facts.shingles, other.facts.shingles)
+        return *_plain(one, other, close, letters), *self._names(one.facts, other.facts)
 
-    def plain(self, one: Told, other: Told) -> float:
-        """Log-odds without what names say, which costs the most to find out; see `most`."""
-        return self._intercept + _dot(self._plain, _plain(one, other))
+    def plain(self, one: Told, other: Told, close: float, letters: float) -> float:
+        """Log-odds without what names say, which costs the most to find out; see `most`.
+
+        Args:
+            close: cosine of the two meanings.
+            letters: share of common letter runs.
+        """
+        return self._intercept + _dot(self._plain, _plain(one, other, close, letters))
 
     def names(self, one: Told, other: Told) -> float:
         """Log-odds that names add."""
@@ -103,7 +111,8 @@ class Weigher:
 
     def weigh(self, one: Told, other: Told) -> float:
         """Log-odds that both tell one event, within `LIMIT`."""
-        return within(self.plain(one, other) + self.names(one, other))
+        values = self.evidence(one, other)
+        return within(self._intercept + _dot((*self._plain, *self._named), values))
 
     def _names(self, a: Facts, b: Facts) -> tuple[float, float, float, float]:
         """A text whose script has capitals is asked first: only there is it plain which words are names."""
@@ -133,12 +142,11 @@ def within(odds: float) -> float:
 
 
 def _dot(weights: tuple[float, ...], values: tuple[float, ...]) -> float:
-    return sum(weight * value for weight, value in zip(weights, values, strict=True))
+    return math.fsum(map(mul, weights, values))
 
 
-def _plain(one: Told, other: Told) -> tuple[float, ...]:
+def _plain(one: Told, other: Told, close: float, letters: float) -> tuple[float, ...]:
     a, b = one.facts, other.facts
-    close = cosine(one.meaning, other.meaning)
     figures = agreement(a.figures, b.figures)
     across = float(a.script != b.script)
     return (
@@ -146,7 +154,7 @@ def _plain(one: Told, other: Told) -> tuple[float, ...]:
         close * across,
         max(-figures, 0.0),
         float(bool(a.figures) != bool(b.figures)),
-        overlap(a.shingles, b.shingles),
+        letters,
         float(not across and one.lang != other.lang),
         across,
     )

@@ -13,7 +13,8 @@ from anyascii import anyascii
 SHINGLE = 4
 _NUMBER = re.compile(r"\d+(?:[.,'’\u00a0\u202f\u066b\u066c ]?\d+)*")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
-_CACHED = 65_536
+_CACHED = 8_192
+_TWICE = re.compile(r"(.)\1+")
 _SHORT = 2
 """A name of fewer consonants says nothing."""
 _ONE_SCRIPT = {"HIRAGANA": "CJK", "KATAKANA": "CJK"}
@@ -61,16 +62,17 @@ def facts_of(title: str) -> Facts:
     (['12'], ['12'])
     """
     plain = unicodedata.normalize("NFKC", title)
-    words = words_of(plain)
+    words = _WORD.findall(plain)
+    spelt = [_spelt(word) for word in words]
     cased = sum(word[0].isupper() or word[0].islower() for word in words) * 2 >= len(words)
-    named = (Name(sound(word), _letters(word)) for word in words if word[0].isupper() or not cased)
-    scripts = Counter(_script(word) for word in words)
+    named = (name for word, name in zip(words, spelt, strict=True) if word[0].isupper() or not cased)
+    scripts = Counter(_script(word[0]) for word in words)
     return Facts(
         figures=frozenset(filter(None, (_significant(found) for found in _NUMBER.findall(plain)))),
         shingles=shingles_of(plain),
         names=tuple(name for name in named if len(name.sound) >= _SHORT),
-        sounds=sound(plain),
-        letters=_letters(plain),
+        sounds="".join(name.sound for name in spelt),
+        letters="".join(name.letters for name in spelt),
         cased=cased,
         script=max(scripts, key=lambda script: (scripts[script], script), default=""),
     )
@@ -110,7 +112,12 @@ def sound(text: str) -> str:
     >>> sound("Orbex"), sound("オーベックス"), sound("Волга"), sound("Volga")
     ('rbk', 'btks', 'brk', 'brk')
     """
-    return re.sub(r"(.)\1+", r"\1", _letters(text).translate(_ALIKE))
+    return _TWICE.sub(r"\1", _letters(text).translate(_ALIKE))
+
+
+@lru_cache(_CACHED)
+def _spelt(word: str) -> Name:
+    return Name(sound(word), _letters(word))
 
 
 def _letters(text: str) -> str:
@@ -122,6 +129,7 @@ def _significant(number: str) -> str:
     return digits.strip("0")
 
 
-def _script(word: str) -> str:
-    script = unicodedata.name(word[0], "").partition(" ")[0]
+@lru_cache(_CACHED)
+def _script(letter: str) -> str:
+    script = unicodedata.name(letter, "").partition(" ")[0]
     return _ONE_SCRIPT.get(script, script)

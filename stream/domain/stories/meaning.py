@@ -1,7 +1,8 @@
 """An article's meaning: a vector from the model, kept as signed bytes. Only directions count, so no scale is kept."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,26 @@ def middle(packed: Iterable[bytes]) -> bytes:
 
 def cosine(one: bytes, other: bytes) -> float:
     """Cosine of two packed meanings; 0 where one is missing or their widths differ. The same on every machine."""
-    if not one or len(one) != len(other):
-        return 0.0
-    a, b = (np.frombuffer(packed, np.int8).astype(np.int64) for packed in (one, other))
-    return int(a @ b) / math.sqrt(int(a @ a) * int(b @ b) or 1)
+    return cosines(one, [other])[0]
+
+
+def cosines(one: bytes, others: Sequence[bytes]) -> list[float]:
+    """`cosine` of one with each of the others, in one product.
+
+    Products of whole numbers up to 127 are exact in float32 as long as their sum is below 2^24, so in whatever order a
+    machine adds, it finds the same.
+    """
+    found = [0.0] * len(others)
+    like = [place for place, other in enumerate(others) if one and len(other) == len(one)]
+    if not like:
+        return found
+    exact: Any = np.float32 if len(one) * LIMIT * LIMIT < 2**24 else np.float64
+    a: NDArray[Any] = np.frombuffer(one, np.int8).astype(exact)
+    packed = np.frombuffer(b"".join([others[place] for place in like]), np.int8)
+    rows: NDArray[Any] = packed.reshape(len(like), -1).astype(exact)
+    products = (rows @ a).tolist()
+    lengths = np.einsum("ij,ij->i", rows, rows).tolist()
+    own = float(a @ a)
+    for place, product, length in zip(like, products, lengths, strict=True):
+        found[place] = product / math.sqrt(length * own or 1.0)
+    return found

@@ -2,26 +2,27 @@
 
 With 4 bands of 6 hashes, texts whose sets overlap by 0.6 / 0.8 / 0.9 share a band with probability 0.17 / 0.70 / 0.95
 (1 - (1 - s^6)^4); what meaning finds beside it needs no text. Broder, 'On the resemblance and containment of
-documents', 1997.
+documents', 1997. The hashes are multiply-add-shift (Dietzfelbinger, 'Universal hashing and k-wise independent random
+variables via integer arithmetic without primes', 1996) over CRC-32: a headline takes some ten microseconds, where
+datasketch's SHA-1 of every letter run takes ten times that.
 """
 
-from functools import lru_cache
-from hashlib import blake2b
+import zlib
+from collections.abc import Collection
 
-from datasketch import MinHash  # type: ignore[import-untyped]
+import numpy as np
 
 BANDS, ROWS = 4, 6
-_EMPTY = MinHash(num_perm=BANDS * ROWS, seed=1)
+_rng = np.random.default_rng(1)
+_FACTORS, _TERMS, _MIX = _rng.integers(0, 2**64, (3, BANDS * ROWS), np.uint64)
+_FACTORS |= np.uint64(1)
+_MIX = (_MIX | np.uint64(1)).reshape(BANDS, ROWS)
 
 
-@lru_cache(65_536)
-def bands(shingles: frozenset[str]) -> tuple[int, ...]:
+def bands(shingles: Collection[str]) -> tuple[int, ...]:
     """One number per band, equal where two texts agree in all hashes of it; the same in every process."""
-    signature = _EMPTY.copy()
-    signature.update_batch([shingle.encode("utf-8", "surrogatepass") for shingle in sorted(shingles)])
-    rows = signature.hashvalues.reshape(BANDS, ROWS)
-    return tuple(int.from_bytes(_mix(band, row.tobytes()), "big") for band, row in enumerate(rows))
-
-
-def _mix(band: int, raw: bytes) -> bytes:
-    return blake2b(raw, digest_size=7, salt=bytes([band])).digest()
+    crcs = [zlib.crc32(shingle.encode("utf-8", "surrogatepass")) for shingle in shingles]
+    values = np.array(crcs, np.uint64)[:, None] * _FACTORS + _TERMS
+    least = (values >> np.uint64(32)).min(axis=0).reshape(BANDS, ROWS)
+    mixed = (least * _MIX).sum(axis=1, dtype=np.uint64) >> np.uint64(6)
+    return tuple((mixed + np.arange(BANDS, dtype=np.uint64)).tolist())

@@ -15,9 +15,10 @@ from crosswind.stream.adapters.postgres.stories import PostgresStoryStore, Selec
 from crosswind.stream.adapters.story_index import StoryIndex
 from crosswind.stream.domain.article import ScoredArticle
 from crosswind.stream.domain.ingest import Delivery
-from crosswind.stream.domain.stories.clusters import Assignment, Merge, Novelty, Stories, Telling
+from crosswind.stream.domain.stories.clusters import Stories
 from crosswind.stream.domain.stories.decision import Reason
 from crosswind.stream.domain.stories.meaning import pack
+from crosswind.stream.domain.stories.story import Assignment, Merge, Novelty, Telling
 from crosswind.stream.service.stories import StoryEngine
 from tests.builders import START, scored_article
 

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from crosswind.stream.adapters.story_index import StoryIndex
 from crosswind.stream.domain.identity import title_key
-from crosswind.stream.domain.stories.clusters import Index, Novelty, Stories, Telling
+from crosswind.stream.domain.stories.clusters import Stories
 from crosswind.stream.domain.stories.decision import Criteria, Match, Reason, choose, together
 from crosswind.stream.domain.stories.evidence import FEATURES, LIMIT, Learned, Told, Weigher, shipped
 from crosswind.stream.domain.stories.exact import ExactIndex
 from crosswind.stream.domain.stories.facts import Name, agreement, facts_of
 from crosswind.stream.domain.stories.meaning import cosine, pack, unpack
 from crosswind.stream.domain.stories.signature import bands
+from crosswind.stream.domain.stories.story import Index, Novelty, Telling
 from tests.builders import START
 
 NAMES = ("Orbex", "Volga", "Quillon", "Bramley", "Tsumugi", "Halden")
