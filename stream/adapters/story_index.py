@@ -11,8 +11,8 @@ from usearch.index import Index
 from crosswind.stream.domain.stories.exact import ExactIndex
 from crosswind.stream.domain.stories.meaning import Vector
 
-EXACT = 20_000
-"""Up to so many stories every vector is looked at: about 2 ms, and nothing is missed."""
+EXACT = 10_000
+"""Up to so many stories every vector is looked at: a millisecond at most, and nothing is missed."""
 _MARGIN = 4
 """More are asked of the graph than are wanted, because its order is approximate."""
 

@@ -12,10 +12,14 @@ a story nobody told for `window` is forgotten, and so is the quietest one beyond
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
 
 from crosswind.stream.domain.stories.decision import Candidate, Criteria, Match, Reason, choose, compare, together
 from crosswind.stream.domain.stories.evidence import Told, Weigher, shipped
@@ -23,6 +27,7 @@ from crosswind.stream.domain.stories.facts import facts_of
 from crosswind.stream.domain.stories.meaning import cosines, unpack
 from crosswind.stream.domain.stories.signature import bands
 from crosswind.stream.domain.stories.story import TELLINGS, Assignment, Index, Line, Merge, Novelty, Story, Telling
+from crosswind.stream.domain.stories.table import Table
 
 NEIGHBOURS = 6
 
@@ -41,6 +46,10 @@ class _Article:
     @cached_property
     def bands(self) -> tuple[int, ...]:
         return bands(self.told.facts.shingles)
+
+    @cached_property
+    def key(self) -> int:
+        return int.from_bytes(blake2b(self.telling.title_key.encode(), digest_size=7).digest(), "big")
 
 
 class Stories:
@@ -66,8 +75,7 @@ class Stories:
         self._stories: OrderedDict[str, Story] = OrderedDict()
         self._numbers: dict[int, Story] = {}
         self._indexes: dict[tuple[str, int], Index] = {}
-        self._texts: dict[str, str] = {}
-        self._bands: dict[int, str] = {}
+        self._texts, self._bands = Table(self._alive), Table(self._alive)
         self._members: dict[str, Assignment] = {}
         self._next = self._turn = 0
         self._now: datetime | None = None
@@ -114,9 +122,8 @@ class Stories:
         if telling.article_id != story.story_id:
             story.add(telling.article_id)
             self._members[telling.article_id] = assignment
-        owner = self._texts.setdefault(telling.title_key, story.story_id)
-        if owner == story.story_id and telling.title_key not in story.keys:
-            story.keys = (*story.keys, telling.title_key)
+        if self._at(self._texts, article.key) is None:
+            self._texts.put(article.key, story.number)
         if assignment.novelty is not Novelty.REPEATED and len(story.lines) < TELLINGS:
             self._learn(story, article)
         self._stories.move_to_end(story.story_id)
@@ -129,9 +136,8 @@ class Stories:
         line = Line(self._turn, telling.title, telling.lang, telling.tags, telling.meaning if known else b"")
         self._turn += 1
         story.settle((*story.lines, line))
-        story.bands = (*story.bands, *article.bands)
         for band in article.bands:
-            self._bands[band] = story.story_id
+            self._bands.put(band, story.number)
         if known:
             self._place(story)
 
@@ -143,19 +149,34 @@ class Stories:
 
     def _matches(self, article: _Article) -> list[Match]:
         telling = article.telling
-        known = self._texts.get(telling.title_key)
-        texts = {found for found in (known, *map(self._bands.get, article.bands)) if found and found in self._stories}
+        known = self._at(self._texts, article.key)
+        texts = {story.story_id: story for story in (known, *self._alike(article)) if story}
         near = {story.story_id: story for story in self._near(telling)}
-        stories = [*near.values(), *(self._stories[story_id] for story_id in sorted(texts - set(near)))]
+        stories = [*near.values(), *(texts[story_id] for story_id in sorted(set(texts) - set(near)))]
         centres = [story.centre if story.model == telling.model else b"" for story in stories]
         close = cosines(telling.meaning, centres)
         candidates = [
             Candidate(story.story_id, value, _hours(telling.at, story), story.told(telling.model),
-                      story.story_id == known)
+                      story is known)
             for story, value in zip(stories, close, strict=True)
             if story.story_id in texts or value >= self._criteria.near  # an index may be rough
         ]  # fmt: skip
         return compare(article.told, candidates, self._weigher, self._criteria)
+
+    def _at(self, table: Table, key: int) -> Story | None:
+        number = table.get(key)
+        return None if number is None else self._numbers.get(number)
+
+    def _alive(self, numbers: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        return np.isin(numbers, np.fromiter(self._numbers, np.uint32, len(self._numbers)))
+
+    def _alike(self, article: _Article) -> Iterator[Story]:
+        """Stories of which a headline shares a band with the article's. A merge may have dropped that headline."""
+        wanted = set(article.bands)
+        found = {story.number: story for band in article.bands if (story := self._at(self._bands, band))}
+        for story in found.values():
+            if any(wanted.intersection(bands(facts_of(line.title).shingles)) for line in story.lines):
+                yield story
 
     def _near(self, telling: Telling) -> list[Story]:
         index = self._indexes.get((telling.model, len(telling.meaning)))
@@ -180,22 +201,12 @@ class Stories:
         return weight is not None and weight >= self._criteria.merge
 
     def _absorb(self, older: Story, younger: Story) -> None:
-        owned = [band for band in younger.bands if self._bands.get(band) == younger.story_id]
         self._drop(younger)
+        older.numbers = (*older.numbers, younger.number, *younger.numbers)
+        self._numbers |= dict.fromkeys((younger.number, *younger.numbers), older)  # what points at it now points here
         # As if all had come to the older one: reading the stories back after a restart must give the same.
         older.settle(tuple(sorted((*older.lines, *younger.lines))))
         older.last_at = max(older.last_at, younger.last_at)
-        known = {band for line in older.lines for band in bands(facts_of(line.title).shingles)}
-        gone = [band for band in (*older.bands, *younger.bands) if band not in known]
-        older.keys = (*older.keys, *younger.keys)
-        older.bands = tuple(band for band in (*older.bands, *younger.bands) if band in known)
-        for key in younger.keys:
-            self._texts[key] = older.story_id
-        for band in owned:
-            self._bands[band] = older.story_id
-        for band in gone:
-            if self._bands.get(band) == older.story_id:
-                del self._bands[band]
         for member in (younger.story_id, *younger.members):
             was = self._members.get(member, Assignment.first(member))
             older.add(member)
@@ -214,14 +225,10 @@ class Stories:
 
     def _drop(self, story: Story) -> None:
         del self._stories[story.story_id]
-        del self._numbers[story.number]
+        for number in (story.number, *story.numbers):
+            del self._numbers[number]
         if story.centre:
             self._indexes[(story.model, len(story.centre))].remove(story.number)
-        for key in story.keys:
-            self._texts.pop(key, None)
-        for band in story.bands:
-            if self._bands.get(band) == story.story_id:
-                del self._bands[band]
 
 
 def _hours(at: datetime, story: Story) -> float:

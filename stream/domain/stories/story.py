@@ -111,9 +111,8 @@ class Story:
     Attributes:
         lines: its first headlines, one per text.
         centre: the mean of their meanings.
-        keys: of the texts that are told first here.
         members: its articles but the one that it is named after.
-        bands: of its lines, see `signature`.
+        numbers: those of stories that became a part of it.
     """
 
     story_id: str
@@ -123,9 +122,8 @@ class Story:
     lines: tuple[Line, ...] = ()
     centre: bytes = b""
     model: str = ""
-    keys: tuple[str, ...] = ()
     members: Sequence[str] = ()
-    bands: tuple[int, ...] = ()
+    numbers: tuple[int, ...] = ()
 
     def settle(self, lines: tuple[Line, ...]) -> None:
         """Takes the first of some lines as its own."""
