@@ -70,6 +70,15 @@ class World:
         """A fresh engine, as after a restart."""
         return AlertEngine(PostgresAlertStore(self.engine), self.run, LATENESS, 3.0, self.rules, chunk)
 
+    def end_feed(self, tick: Callable[[], object] | None = None) -> None:
+        """Lets an hour pass without an article, and ticks until all is evaluated."""
+        tick = tick or (lambda: self.alert_engine().tick())
+        while tick():
+            continue
+        self.execute("UPDATE watermark SET moved_at = moved_at - interval '1 hour'")
+        for _ in range(5):
+            tick()
+
     def tick_at(self, hours: float, chunk: int = 720) -> list[Alert]:
         """Closes everything before `hours` after the start, and ticks a fresh engine until it is there."""
         self.move_watermark(START + timedelta(hours=hours) + LATENESS)

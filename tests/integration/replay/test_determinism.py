@@ -152,11 +152,7 @@ def test_live_and_the_replay_of_what_it_saw(engine: Engine, tmp_path: Path) -> N
         store.ingest("live", [Delivery(one, int(one.article.article_id, 16) % 2) for one in batch])
         if first % 3 == 0:
             world.alert_engine().tick()
-    while world.alert_engine().tick():
-        continue
-    world.execute("UPDATE watermark SET moved_at = moved_at - interval '1 hour'")  # the feed has ended
-    for _ in range(4):
-        world.alert_engine().tick()
+    world.end_feed()
     write_log(engine, "live", tmp_path / "live.jsonl")
     source = open_store(engine, "live", Filter(), _no_judge())
     plan = Plan("again", load_rules(), tmp_path / "replay")

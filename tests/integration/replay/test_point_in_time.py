@@ -49,11 +49,7 @@ def test_live_is_its_own_replay_when_articles_are_edited(engine: Engine, tmp_pat
         store(engine, feed[start : start + 40], first=start)
         store(engine, [edited(one, 0.5) for one in feed[max(0, start - 40) : start]], first=10_000 + start)
         world.alert_engine().tick()
-    while world.alert_engine().tick():
-        continue
-    world.execute("UPDATE watermark SET moved_at = moved_at - interval '1 hour'")  # the feed has ended
-    for _ in range(4):
-        world.alert_engine().tick()
+    world.end_feed()
     write_log(engine, "live", tmp_path / "live.jsonl")
     live = (tmp_path / "live.jsonl").read_bytes()
     assert fired(live)

@@ -134,9 +134,7 @@ def test_live_with_restarts_and_redelivery_is_its_own_replay(engine: Engine, tmp
         put(engine, arrived[max(0, first - 20) : first + 5], lanes=2)
         if first % 3 == 0:
             tick(engine)
-    World(engine).execute("UPDATE watermark SET moved_at = moved_at - interval '1 hour'")  # the feed has ended
-    for _ in range(5):
-        tick(engine)
+    World(engine).end_feed(lambda: tick(engine))
     write_log(engine, "live", tmp_path / "live.jsonl")
     live = (tmp_path / "live.jsonl").read_bytes()
     assert fired(live)
