@@ -115,7 +115,7 @@ def train(
     from crosswind.models.tokens import Plan
     from crosswind.models.trackers import open_tracker
 
-    together.join()
+    rank, _ = together.join()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     langs = None if train_langs == "all" else frozenset(train_langs.split(","))
     inputs = recipe.Inputs(
@@ -130,13 +130,14 @@ def train(
     if search:
         typer.echo(_search(inputs, plan, search))
         return
-    noted = open_tracker(tracker if together.rank() == 0 else "none", out)
+    noted = open_tracker(tracker if rank == 0 else "none", out)
     noted.start({**vars(plan), "base": inputs.base, "vocabulary": vocabulary, "fillings": fillings})
     try:
         recipe.run(inputs, plan, command=shlex.join(["crosswind", *sys.argv[1:]]), tracker=noted)
     finally:
         noted.close()
-    if together.rank() > 0:
+        together.leave()
+    if rank > 0:
         return
     wanted = None if eval_langs == "all" else frozenset(eval_langs.split(","))
     typer.echo(recipe.finish(inputs, plan, wanted))

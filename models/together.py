@@ -24,6 +24,12 @@ def join() -> tuple[int, int]:
     return rank, world
 
 
+def leave() -> None:
+    """Parts from the others. Without it an interpreter that ends may abort: the library's threads are still there."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def rank() -> int:
     """This process's number; 0 alone."""
     return int(dist.get_rank()) if dist.is_initialized() else 0

@@ -12,6 +12,7 @@ rank, world = together.join()
 weight = torch.nn.Parameter(torch.tensor([1.0 + 2 * rank, 5.0]))
 still = torch.nn.Parameter(torch.tensor([float(rank)]), requires_grad=False)
 stop = together.meet([weight, still], done=rank == 1)
+together.leave()
 print(weight.tolist(), still.tolist(), stop, world)
 """
 
