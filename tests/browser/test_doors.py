@@ -16,6 +16,15 @@ from tests.served import served
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.usefixtures("filled")]
 
+PASSWORD = "correct horse battery"
+
+
+def log_in(page: Page, name: str, password: str, button: str, given: str) -> None:
+    """Ada gives a password on the login page, whose fields are called so."""
+    page.get_by_label(name).fill("ada")
+    page.get_by_label(password).fill(given)
+    page.get_by_role("button", name=button).click()
+
 
 @pytest.fixture
 def address(database_url: str, tmp_path: Path, tiny_bundle: Path) -> Iterator[str]:
@@ -25,13 +34,11 @@ def address(database_url: str, tmp_path: Path, tiny_bundle: Path) -> Iterator[st
 
 
 def test_who_logs_in_by_a_password_gets_in_and_out(browser: Browser, database_url: str, engine: Engine) -> None:
-    Accounts(engine).add("ada", "correct horse battery", Role.VIEWER)
+    Accounts(engine).add("ada", PASSWORD, Role.VIEWER)
     with served(database_url, auth="local") as at:
         page = browser.new_page()
         page.goto(f"{at}/rules")
-        page.get_by_label("Name").fill("ada")
-        page.get_by_label("Password").fill("correct horse battery")
-        page.get_by_role("button", name="Log in").click()
+        log_in(page, "Name", "Password", "Log in", PASSWORD)
         expect(page).to_have_url(f"{at}/rules")
         page.get_by_role("button", name="Log out").click()
         expect(page).to_have_url(f"{at}/login")
@@ -41,19 +48,15 @@ def test_who_logs_in_by_a_password_gets_in_and_out(browser: Browser, database_ur
 def test_the_way_in_and_out_is_in_the_language_of_the_browser(
     browser: Browser, database_url: str, engine: Engine
 ) -> None:
-    Accounts(engine).add("ada", "correct horse battery", Role.VIEWER)
+    Accounts(engine).add("ada", PASSWORD, Role.VIEWER)
     with served(database_url, auth="local") as at:
         context = browser.new_context(locale="zh-CN")
         page = context.new_page()
         page.goto(f"{at}/rules")
         expect(page.locator("html")).to_have_attribute("lang", "zh")
-        page.get_by_label("名称").fill("ada")
-        page.get_by_label("密码").fill("wrong")
-        page.get_by_role("button", name="登录").click()
+        log_in(page, "名称", "密码", "登录", "wrong")
         expect(page.get_by_role("alert")).to_have_text("用户名或密码不正确。")
-        page.get_by_label("名称").fill("ada")
-        page.get_by_label("密码").fill("correct horse battery")
-        page.get_by_role("button", name="登录").click()
+        log_in(page, "名称", "密码", "登录", PASSWORD)
         expect(page).to_have_url(f"{at}/rules?ui=zh")
         page.get_by_role("button", name="退出登录").click()
         expect(page).to_have_url(f"{at}/login?next=%2F%3Fui%3Dzh")

@@ -8,9 +8,9 @@ it does as well.
 from typing import Final
 
 from sqlalchemy import Connection, Engine, make_url, text
-from sqlalchemy.exc import SQLAlchemyError
 
-from crosswind.errors import DatabaseError, SettingsError
+from crosswind.errors import SettingsError
+from crosswind.stream.adapters.postgres.deployments import database
 
 ROLE: Final = "crosswind_reader"
 
@@ -36,12 +36,8 @@ def make(engine: Engine) -> None:
     Raises:
         DatabaseError: the database cannot be reached, or we may not make roles in it.
     """
-    try:
-        with engine.begin() as connection:
-            connection.execute(text(_MAKE))
-    except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise DatabaseError(f"cannot make the role {ROLE}: {cause}") from error
+    with database(f"making the role {ROLE}"), engine.begin() as connection:
+        connection.execute(text(_MAKE))
 
 
 def grant(connection: Connection) -> None:
@@ -49,9 +45,9 @@ def grant(connection: Connection) -> None:
     if not connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": ROLE}).scalar():
         return
     unread = connection.execute(text(_UNREAD), {"private": sorted(PRIVATE)}).scalars().all()
-    quote = connection.dialect.identifier_preparer.quote
-    schema = connection.execute(text("SELECT current_schema()")).scalar_one()
     if unread:
+        quote = connection.dialect.identifier_preparer.quote
+        schema = connection.execute(text("SELECT current_schema()")).scalar_one()
         connection.execute(text(f"GRANT USAGE ON SCHEMA {quote(schema)} TO {ROLE}"))
         connection.execute(text(f"GRANT SELECT ON {', '.join(map(quote, unread))} TO {ROLE}"))
 
@@ -73,13 +69,9 @@ def check(engine: Engine) -> None:
         SettingsError: saying which, and what to do.
         DatabaseError: the database cannot be reached.
     """
-    try:
-        with engine.connect() as connection:
-            writable = connection.execute(text(_WRITABLE)).scalar()
-            readable = connection.execute(text(_READABLE)).scalar()
-    except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise DatabaseError(f"cannot read through CROSSWIND_READ_DATABASE_URL: {cause}") from error
+    with database("reading through CROSSWIND_READ_DATABASE_URL"), engine.connect() as connection:
+        writable = connection.execute(text(_WRITABLE)).scalar()
+        readable = connection.execute(text(_READABLE)).scalar()
     if writable:
         raise SettingsError(
             f"the role of CROSSWIND_READ_DATABASE_URL may write to the table {writable}; give it a role that only"

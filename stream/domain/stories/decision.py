@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from crosswind.stream.domain.stories.evidence import Told, Weigher, within
 from crosswind.stream.domain.stories.facts import agreement, overlap
@@ -69,7 +70,8 @@ class Match:
     Attributes:
         cosine: with the story's centre.
         weight: mean log-odds with its tellings; None where there are no meanings to compare.
-        text: the largest share of common letter runs with one of its headlines; 0 where figures or entities contradict.
+        text: the largest share of common letter runs with one of its headlines; from `Criteria.text` on, 0 where
+            figures or entities contradict.
     """
 
     story_id: str
@@ -84,13 +86,14 @@ def compare(article: Told, candidates: Sequence[Candidate], weigher: Weigher, cr
     close = cosines(article.meaning, [told.meaning for told in flat])
     letters = [overlap(article.facts.shingles, told.facts.shingles) for told in flat]
     weighed: list[_Weighed] = []
+    text = partial(_text, least=criteria.text)
     texts, first = [], 0
     for candidate in candidates:
         part = slice(first, first := first + len(candidate.tellings))
         pairs = [(article, told) for told in candidate.tellings]
         weighed.append(_weighed(pairs, close[part], letters[part], weigher, criteria, candidate.hours))
         # a story remembers the keys of all its headlines, also of those beyond the tellings that are compared
-        texts.append(1.0 if candidate.known else max(map(_text, pairs, letters[part]), default=0.0))
+        texts.append(1.0 if candidate.known else max(map(text, pairs, letters[part]), default=0.0))
     weights = _weights(weighed, weigher, criteria)
     return [
         Match(candidate.story_id, candidate.cosine, weight, text)
@@ -181,9 +184,9 @@ def _likely(match: Match, criteria: Criteria) -> bool:
     return match.text >= 1.0 or match.weight is None or match.weight >= criteria.join
 
 
-def _text(pair: tuple[Told, Told], share: float) -> float:
-    """The share of common letter runs, 0 where figures or entities contradict; below a half nobody asks."""
-    if share >= 1.0 or share < 0.5:
+def _text(pair: tuple[Told, Told], share: float, least: float) -> float:
+    """The share of common letter runs, 0 where figures or entities contradict; nobody asks that below `least`."""
+    if share >= 1.0 or share < least:
         return share
     one, other = pair
     contradicted = agreement(one.tags, other.tags) < 0 or agreement(one.facts.figures, other.facts.figures) < 0
