@@ -16,6 +16,7 @@ Measured on one machine, one after the other, in one run, from a backlog of the 
    commit per row; with transformers' `pipeline()`, and with our own session; `naive-teacher`: with --teacher;
  - `quix-transformers`, `quix`: Quix Streams with batches, the same two. It pins an older pydantic, so it is installed
    into a throw-away environment while the bench runs, where a registry answers;
+ - `untold`, `told`: `bundle` without stories and with them, until alerts are evaluated: what stories cost the stream;
  - `latency`: articles sent at half of the rates of `cached` and `bundle`, from `send` until their bucket shows them;
  - `alert`: from the article that closes a minute to its alert, at 50 articles/s.
 
@@ -47,10 +48,12 @@ from crosswind.export.bundle import resolve  # noqa: E402
 from crosswind.settings import load_settings  # noqa: E402
 
 CACHED_PER_SECOND, TIMES_NAIVE, TIMES_QUIX, TIMES_TEACHER, TIMES_ONE, ALERT_SECONDS = 5000.0, 6.0, 5.0, 12.0, 1.7, 2.0
-NOT_BEHIND, FLAT = 1.0, 0.9
+NOT_BEHIND, FLAT, WITH_STORIES = 1.0, 0.9, 0.85
 PAIR_CORES = 4
 """Below that, two workers share with Kafka and Postgres what one fills already: measured, but no bar."""
 ALERT_RATE = 50.0
+TOLD_SECONDS = 1200.0
+"""Event time of the articles that get stories: the last three minutes do not close."""
 WORKER, CACHED = "worker, bundle", "worker, cached scores"
 LABELS = {
     "bundle": WORKER, "cached": CACHED, "bare": "bare aiokafka", "pair": "two workers, cached scores",
@@ -58,6 +61,7 @@ LABELS = {
     "naive-transformers": "naive consumer, transformers", "naive": "naive consumer, our session",
     "naive-teacher": "naive consumer, transformers, the teacher",
     "quix-transformers": "Quix Streams, transformers", "quix": "Quix Streams, our session",
+    "untold": "worker, bundle, stories off", "told": "worker, bundle, stories on",
     "latency": "latency at half load", "alert": "ingest to alert",
 }  # fmt: skip
 
@@ -68,13 +72,14 @@ class Sizes:
 
     cached: int = 60_000
     model: int = 1_200
+    told: int = 3_600
     one_by_one: int = 300
     history: int = 1_000_000
     latency: float = 12.0
     alert: float = 25.0
 
 
-SMALL = Sizes(cached=1_500, model=150, one_by_one=60, history=20_000, latency=3.0, alert=12.0)
+SMALL = Sizes(cached=1_500, model=150, told=600, one_by_one=60, history=20_000, latency=3.0, alert=12.0)
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,14 @@ class Run:
         return "it is not installed" if quix else reasons.get(name, "")
 
     def _part(self, name: str) -> Callable[[], None]:
-        own = {"bare": self._bare, "history": self._history, "latency": self._latency, "alert": self._alert}
+        own = {
+            "bare": self._bare,
+            "history": self._history,
+            "latency": self._latency,
+            "alert": self._alert,
+            "untold": lambda: self._told("untold", False),
+            "told": lambda: self._told("told", True),
+        }
         return own.get(name, lambda: self._job(name))
 
     def _rates(self) -> dict[str, float]:
@@ -229,6 +241,15 @@ class Run:
         job = measure_job("history", label, self._sizes.cached, self._where, kind="cached", fresh=False)
         self.found.append(job)
 
+    def _told(self, name: str, wanted: bool) -> None:
+        """Twenty minutes of event time, so that most minutes close, and no headline twice."""
+        from bench.jobs.stage import evaluated, measure_job
+
+        self.found.append(measure_job(
+            name, LABELS[name], self._sizes.told, self._where, kind="bundle", density=self._sizes.told / TOLD_SECONDS,
+            done=evaluated, enough=0.8, settings={"stories": wanted},
+        ))  # fmt: skip
+
     def _latency(self) -> None:
         from bench.jobs import latency, stage
 
@@ -268,6 +289,7 @@ class Run:
             ("worker, times Quix Streams on transformers", "bundle", "quix-transformers", TIMES_QUIX),
             ("worker, times Quix Streams on our session", "bundle", "quix", NOT_BEHIND),
             ("cached, with a long history, times without", "history", "cached", FLAT),
+            ("worker with stories, times without", "told", "untold", WITH_STORIES),
         ]
         if (os.cpu_count() or 1) >= PAIR_CORES:
             wanted.append(("two workers on two partitions, times one", "pair", "cached", TIMES_ONE))

@@ -86,21 +86,21 @@ DENSITY = 50.0
 and a backlog of it would be weeks of minutes to evaluate."""
 
 
-def articles(number: int) -> Iterator[bytes]:
+def articles(number: int, density: float = DENSITY) -> Iterator[bytes]:
     """`news.raw` messages: the sample feed's, again and again, with ids and times of their own."""
     with gzip.open(NEWS, "rb") as lines:
         sample = [decode_raw(line, MAX_BYTES) for line in lines if line.strip()]
     for n in range(number):
         row = sample[n % len(sample)]
-        at = START + timedelta(seconds=n / DENSITY)
+        at = START + timedelta(seconds=n / density)
         yield encode(RawNews(source=row.source, title=row.title, published_at=at, id=f"bench-{n}",
                              url=row.url, body=row.body, lang=row.lang, entities=row.entities))  # fmt: skip
 
 
-def fill(kafka: str, topic: str, number: int) -> None:
+def fill(kafka: str, topic: str, number: int, density: float = DENSITY) -> None:
     """Produces the articles and waits until the broker has them."""
     producer = KafkaProducer(bootstrap_servers=kafka, acks="all", linger_ms=20, batch_size=2**18)
-    for n, value in enumerate(articles(number)):
+    for n, value in enumerate(articles(number, density)):
         producer.send(topic, key=b"bench-%d" % n, value=value)
     producer.flush()
     producer.close()
@@ -145,6 +145,14 @@ def stored(engine: Engine, run: str = "live") -> int:
         return int(connection.execute(query, {"run": run}).scalar_one())
 
 
+def evaluated(engine: Engine, run: str = "live") -> int:
+    """Articles of the minutes that alerts have been evaluated for, and so, where stories are on, have their stories."""
+    with engine.connect() as connection:
+        query = text("SELECT count(*) FROM article WHERE run = :run AND published_at < "
+                     "(SELECT evaluated_to FROM engine WHERE run = :run)")  # fmt: skip
+        return int(connection.execute(query, {"run": run}).scalar_one())
+
+
 @contextmanager
 def job(name: str, settings: Settings, log: Path, python: Path | None = None) -> Iterator[psutil.Process]:
     """One job in a process of its own; ended when the block is left.
@@ -154,7 +162,17 @@ def job(name: str, settings: Settings, log: Path, python: Path | None = None) ->
     """
     assert settings.kafka is not None
     assert settings.database_url is not None
-    names = ("kafka", "model", "raw_topic", "scored_topic", "alerts_topic", "group", "rules", "lateness_seconds")
+    names = (
+        "kafka",
+        "model",
+        "raw_topic",
+        "scored_topic",
+        "alerts_topic",
+        "group",
+        "rules",
+        "lateness_seconds",
+        "stories",
+    )
     given = {name: getattr(settings, name) for name in names}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CROSSWIND_DATA_DIR": str(log.parent),
                    "CROSSWIND_DATABASE_URL": settings.database_url.get_secret_value(),
@@ -198,22 +216,28 @@ class Crew:
 def measure_job(
     name: str, label: str, number: int, where: Services, *, kind: str | None = None, copies: int = 1,
     partitions: int = 4, python: Path | None = None, settings: dict[str, Any] | None = None, fresh: bool = True,
+    density: float = DENSITY, done: Callable[[Engine], int] = stored, enough: float = 1.0,
 ) -> Measured:  # fmt: skip
-    """Fresh topics, an empty database unless not `fresh`, a backlog of `number` articles, `copies` processes."""
+    """Fresh topics, an empty database unless not `fresh`, a backlog of `number` articles, `copies` processes.
+
+    Args:
+        done: how many articles are through.
+        enough: the part of the backlog that must be; minutes that do not close keep what is behind them waiting.
+    """
     chosen = where.settings(name, partitions, **(settings or {}))
     assert chosen.kafka is not None
     ensure_topics(chosen, chosen.kafka)
     engine = connect(where.postgres)
     if fresh:
         empty(engine)
-    before = stored(engine)
-    fill(where.kafka, chosen.raw_topic, number)
+    before = done(engine)
+    fill(where.kafka, chosen.raw_topic, number, density)
     logs = [where.folder / f"{name}{n or ''}.log" for n in range(copies)]
     try:
         with ExitStack() as stack:
             made = [stack.enter_context(job(kind or name, chosen, log, python)) for log in logs]
             crew = Crew(made, [log.with_suffix(".stages") for log in logs], where.pids)
-            return timed(label, crew, lambda: stored(engine) - before, number, logs[0])
+            return timed(label, crew, lambda: done(engine) - before, int(number * enough), logs[0])
     finally:
         engine.dispose()
 

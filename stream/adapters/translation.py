@@ -85,9 +85,7 @@ class Marian:
         for row, ids in enumerate(given):
             tokens[row, : len(ids)] = ids
         mask = (np.arange(longest)[None, :] < np.array([len(ids) for ids in given])[:, None]).astype(np.int64)
-        plan = Search(
-            manifest.start, manifest.end, beams or manifest.beams, manifest.length_penalty, (manifest.pad,)
-        )
+        plan = Search(manifest.start, manifest.end, beams or manifest.beams, manifest.length_penalty, (manifest.pad,))
         limits = [min(manifest.max_tokens, longest_for(ids)) for ids in given]
         hidden = self._encoder.run(None, {"input_ids": tokens, "attention_mask": mask})[0]
         step = _Decoder(self._first, self._later, np.asarray(hidden).repeat(plan.beams, 0), mask.repeat(plan.beams, 0))

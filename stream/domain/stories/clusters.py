@@ -12,10 +12,10 @@ a story nobody told for `window` is forgotten, and so is the quietest one beyond
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 
 import numpy as np
@@ -45,7 +45,7 @@ class _Article:
 
     @cached_property
     def bands(self) -> tuple[int, ...]:
-        return bands(self.told.facts.shingles)
+        return _bands(self.telling.title)
 
     @cached_property
     def key(self) -> int:
@@ -175,7 +175,7 @@ class Stories:
         wanted = set(article.bands)
         found = {story.number: story for band in article.bands if (story := self._at(self._bands, band))}
         for story in found.values():
-            if any(wanted.intersection(bands(facts_of(line.title).shingles)) for line in story.lines):
+            if not all(wanted.isdisjoint(_bands(line.title)) for line in story.lines):
                 yield story
 
     def _near(self, telling: Telling) -> list[Story]:
@@ -196,7 +196,7 @@ class Stories:
             self._absorb(family[0], younger)
         return tuple(Merge(younger.story_id, family[0].story_id) for younger in family[1:])
 
-    def _fits(self, some: list[Told], others: list[Told]) -> bool:
+    def _fits(self, some: Sequence[Told], others: Sequence[Told]) -> bool:
         weight = together(some, others, self._weigher, self._criteria)
         return weight is not None and weight >= self._criteria.merge
 
@@ -229,6 +229,11 @@ class Stories:
             del self._numbers[number]
         if story.centre:
             self._indexes[(story.model, len(story.centre))].remove(story.number)
+
+
+@lru_cache(8_192)
+def _bands(title: str) -> tuple[int, ...]:
+    return bands(facts_of(title).shingles)
 
 
 def _hours(at: datetime, story: Story) -> float:

@@ -3,10 +3,9 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 
 from crosswind.stream.domain.stories.evidence import Told, Weigher, within
-from crosswind.stream.domain.stories.facts import agreement, overlap
+from crosswind.stream.domain.stories.facts import agreement, overlaps
 from crosswind.stream.domain.stories.meaning import cosines
 
 LOOKED_INTO = 3
@@ -84,16 +83,15 @@ def compare(article: Told, candidates: Sequence[Candidate], weigher: Weigher, cr
     """Weighs an article against the tellings of some stories."""
     flat = [told for candidate in candidates for told in candidate.tellings]
     close = cosines(article.meaning, [told.meaning for told in flat])
-    letters = [overlap(article.facts.shingles, told.facts.shingles) for told in flat]
+    letters = overlaps(article.facts.shingles, [told.facts.shingles for told in flat])
     weighed: list[_Weighed] = []
-    text = partial(_text, least=criteria.text)
     texts, first = [], 0
     for candidate in candidates:
         part = slice(first, first := first + len(candidate.tellings))
         pairs = [(article, told) for told in candidate.tellings]
         weighed.append(_weighed(pairs, close[part], letters[part], weigher, criteria, candidate.hours))
         # a story remembers the keys of all its headlines, also of those beyond the tellings that are compared
-        texts.append(1.0 if candidate.known else max(map(text, pairs, letters[part]), default=0.0))
+        texts.append(1.0 if candidate.known else _text(pairs, letters[part], criteria.text))
     weights = _weights(weighed, weigher, criteria)
     return [
         Match(candidate.story_id, candidate.cosine, weight, text)
@@ -121,7 +119,8 @@ def together(some: Sequence[Told], others: Sequence[Told], weigher: Weigher, cri
     """Mean log-odds over all pairs that have meanings, one of each side: average linkage. None where no pair has."""
     pairs = [(one, other) for one in some for other in others]
     close = [value for one in some for value in cosines(one.meaning, [other.meaning for other in others])]
-    letters = [overlap(one.facts.shingles, other.facts.shingles) for one, other in pairs]
+    shingles = [other.facts.shingles for other in others]
+    letters = [share for one in some for share in overlaps(one.facts.shingles, shingles)]
     one = _weighed(pairs, close, letters, weigher, criteria, 0.0)
     return one.weight(weigher) if one.pairs else None
 
@@ -155,14 +154,21 @@ def _weighed(
     pairs: Sequence[tuple[Told, Told]], close: Sequence[float], letters: Sequence[float], weigher: Weigher,
     criteria: Criteria, hours: float,
 ) -> _Weighed:  # fmt: skip
-    kept = [(one, other, near, share) for (one, other), near, share in zip(pairs, close, letters, strict=True)
-            if one.meaning and other.meaning]  # fmt: skip
+    kept: list[tuple[Told, Told]] = []
+    odds: list[float] = []
+    total = tags = 0.0
+    for pair, near, share in zip(pairs, close, letters, strict=True):
+        one, other = pair
+        if one.meaning and other.meaning:
+            kept.append(pair)
+            odds.append(found := weigher.plain(one, other, near, share))
+            total += within(found)
+            if one.tags and other.tags:
+                tags += _tagged(one, other)
     if not kept:
         return _Weighed((), (), 0.0, 0.0)
-    odds = [weigher.plain(*pair) for pair in kept]
-    tags = sum(_tagged(one, other) for one, other, _, _ in kept) / len(kept)
-    extra = criteria.tags * tags - hours / criteria.patience
-    return _Weighed([pair[:2] for pair in kept], odds, extra, sum(map(within, odds)) / len(odds) + extra)
+    extra = criteria.tags * tags / len(kept) - hours / criteria.patience
+    return _Weighed(kept, odds, extra, total / len(kept) + extra)
 
 
 def choose(matches: Collection[Match], criteria: Criteria) -> tuple[Match | None, Reason]:
@@ -184,13 +190,17 @@ def _likely(match: Match, criteria: Criteria) -> bool:
     return match.text >= 1.0 or match.weight is None or match.weight >= criteria.join
 
 
-def _text(pair: tuple[Told, Told], share: float, least: float) -> float:
-    """The share of common letter runs, 0 where figures or entities contradict; nobody asks that below `least`."""
-    if share >= 1.0 or share < least:
-        return share
-    one, other = pair
-    contradicted = agreement(one.tags, other.tags) < 0 or agreement(one.facts.figures, other.facts.figures) < 0
-    return 0.0 if contradicted else share
+def _text(pairs: Sequence[tuple[Told, Told]], letters: Sequence[float], least: float) -> float:
+    """The largest share of common letter runs; from `least` on it is asked whether figures or entities contradict."""
+    most = max(letters, default=0.0)
+    if most < least:
+        return most
+    return max(0.0 if least <= share < 1.0 and _contradict(*pair) else share
+               for pair, share in zip(pairs, letters, strict=True))  # fmt: skip
+
+
+def _contradict(one: Told, other: Told) -> bool:
+    return agreement(one.tags, other.tags) < 0 or agreement(one.facts.figures, other.facts.figures) < 0
 
 
 def _tagged(one: Told, other: Told) -> float:

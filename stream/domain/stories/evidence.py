@@ -92,18 +92,29 @@ class Weigher:
         return self._rarity.get(name.sound, 1.0) * min(1.0, len(name.sound) / _LONG)
 
     def evidence(self, one: Told, other: Told) -> tuple[float, ...]:
-        """The values of `FEATURES`; the same whichever comes first."""
+        """The values of `FEATURES`, to learn from; the same whichever comes first."""
         close, letters = cosine(one.meaning, other.meaning), overlap(one.facts.shingles, other.facts.shingles)
         return *_plain(one, other, close, letters), *self._names(one.facts, other.facts)
 
     def plain(self, one: Told, other: Told, close: float, letters: float) -> float:
-        """Log-odds without what names say, which costs the most to find out; see `most`.
+        """Log-odds without what names say, which costs the most to find out; see `most`. Some twenty for an article.
 
         Args:
             close: cosine of the two meanings.
             letters: share of common letter runs.
         """
-        return self._intercept + _dot(self._plain, _plain(one, other, close, letters))
+        a, b = one.facts, other.facts
+        meaning, meaning_across, differ, missing, letter, same_script, other_script = self._plain
+        odds = self._intercept + meaning * close + letter * letters
+        if a.script != b.script:
+            odds += other_script + meaning_across * close
+        elif one.lang != other.lang:
+            odds += same_script
+        if a.figures and b.figures:
+            odds += differ * max(-agreement(a.figures, b.figures), 0.0)
+        elif a.figures or b.figures:
+            odds += missing
+        return odds
 
     def names(self, one: Told, other: Told) -> float:
         """Log-odds that names add."""
@@ -111,8 +122,8 @@ class Weigher:
 
     def weigh(self, one: Told, other: Told) -> float:
         """Log-odds that both tell one event, within `LIMIT`."""
-        values = self.evidence(one, other)
-        return within(self._intercept + _dot((*self._plain, *self._named), values))
+        close, letters = cosine(one.meaning, other.meaning), overlap(one.facts.shingles, other.facts.shingles)
+        return within(self.plain(one, other, close, letters) + self.names(one, other))
 
     def _names(self, a: Facts, b: Facts) -> tuple[float, float, float, float]:
         """A text whose script has capitals is asked first: only there is it plain which words are names."""
@@ -126,13 +137,16 @@ class Weigher:
 
     def _heard(self, one: Facts, other: Facts) -> tuple[float, float, float]:
         total = heard = best = missed = 0.0
+        sounds, letters = other.sounds, other.letters
         for name in one.names:
             rare = self.rarity(name)
-            sound = _found(name.sound, other.sounds)
+            sound = _found(name.sound, sounds)
             total += rare
-            heard += rare * (sound + _found(name.letters, other.letters)) / 2
-            best = max(best, rare * max(0.0, 2 * sound - 1))
-            missed = max(missed, rare * (1 - sound))
+            heard += rare * (sound + _found(name.letters, letters)) / 2
+            if (said := rare * (2 * sound - 1)) > best:
+                best = said
+            if (lacking := rare * (1 - sound)) > missed:
+                missed = lacking
         return (heard / total if total else 0.5), best, missed
 
 

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -91,8 +91,13 @@ def shingles_of(text: str, size: int = SHINGLE) -> frozenset[str]:
 
 def overlap(one: frozenset[str], other: frozenset[str]) -> float:
     """Jaccard's index of two sets: what they share, over what they hold together; 0 for two empty ones."""
-    shared = len(one & other)
-    return shared / (len(one) + len(other) - shared) if shared else 0.0
+    return overlaps(one, [other])[0]
+
+
+def overlaps(one: frozenset[str], others: Sequence[frozenset[str]]) -> list[float]:
+    """`overlap` of one with each of the others."""
+    size = len(one)
+    return [shared / (size + len(other) - shared) if (shared := len(one & other)) else 0.0 for other in others]
 
 
 def agreement(one: Collection[str], other: Collection[str]) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from crosswind.stream.domain.stories.decision import Reason
@@ -143,10 +144,14 @@ class Story:
         like = not self.centre or (self.model, len(self.centre)) == (telling.model, len(telling.meaning))
         return bool(telling.meaning) and like
 
-    def told(self, model: str) -> list[Told]:
+    def told(self, model: str) -> tuple[Told, ...]:
         """Its headlines as they are compared with one that `model` gave its meaning."""
-        known = model == self.model
-        return [
-            Told(facts_of(line.title), line.lang, frozenset(line.tags), line.meaning if known else b"")
-            for line in self.lines
-        ]
+        return _told(self.lines, model == self.model)
+
+
+@lru_cache(2_048)
+def _told(lines: tuple[Line, ...], known: bool) -> tuple[Told, ...]:
+    """The headlines of a story that was looked at lately; most stories never are, so none keeps them itself."""
+    return tuple(
+        Told(facts_of(line.title), line.lang, frozenset(line.tags), line.meaning if known else b"") for line in lines
+    )
