@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from stories import Headline, b_cubed, ours, read_events, tellings, tuning_half
 
 from crosswind.export import bundle
-from crosswind.models.projection import read_parallel
+from crosswind.models.projection import SENTENCES, read_parallel
 from crosswind.stream.adapters.onnx_scorer import OnnxScorer
 from crosswind.stream.domain.stories.decision import Criteria
 from crosswind.stream.domain.stories.evidence import FEATURES, Learned, Told, Weigher
@@ -61,7 +61,7 @@ def texts(data: Path) -> Iterator[str]:
     """What sounds are counted in."""
     for rows in written().values():
         yield from (SLOT.sub(" ", row) for row in rows)
-    yield from read_parallel(data, True, 998).texts
+    yield from read_parallel(data, True, SENTENCES).texts
 
 
 def common_sounds(data: Path) -> dict[str, str]:

@@ -12,11 +12,11 @@ from typing import Final
 import msgspec
 
 from crosswind.errors import DataError
+from crosswind.models import sources
 from crosswind.models.rows import Row
 from crosswind.models.taxonomy import SENTIMENTS, TOPICS
 
 FOLDER: Final = Path(__file__).with_name("corpus") / "annotations"
-PARALLEL: Final = "ntrex128"
 PARALLEL_WEIGHT: Final = 0.5
 """Of a parallel sentence's loss: some can be told only by their neighbours, which a classifier does not see."""
 OTHER_SHARE: Final = 0.15
@@ -84,7 +84,7 @@ def parallel_rows(texts: Iterable[tuple[str, str, str]], labels: dict[str, Label
         if label is None or (label.topic == "other" and not _drawn(key, lang)):
             continue
         sentiment = label.sentiment if label.topic != "other" else None
-        found.append(Row(text=text, lang=lang, source=PARALLEL, topic=label.topic, sentiment=sentiment,
+        found.append(Row(text=text, lang=lang, source=sources.PARALLEL, topic=label.topic, sentiment=sentiment,
                          weight=PARALLEL_WEIGHT, group=key))  # fmt: skip
     return found
 

@@ -75,9 +75,9 @@ def gather(
         labels = annotations.read(source.name, labelled)
         for part, rows in sources.read_source(source, data).items():
             parts[part] += annotations.annotated(rows, labels) if part == "train" else rows
-    if labels := annotations.read(annotations.PARALLEL, labelled):
+    if labels := annotations.read(sources.PARALLEL, labelled):
         covered = written.languages(corpus)
-        parts["train"] += annotations.parallel_rows(_parallel(data, annotations.PARALLEL, covered), labels)
+        parts["train"] += annotations.parallel_rows(_parallel(data, sources.PARALLEL, covered), labels)
     for lang in written.languages(corpus):
         for row in written.training_rows(lang, fillings, seed, corpus):
             to: Part = "validation" if sources.bucket(row.group, 0, 20) == 0 else "train"
@@ -111,10 +111,13 @@ def _drop(rows: list[Row], held_out: list[Row]) -> list[Row]:
 
 
 def read_pairs(data: Path, langs: Sequence[str], per_language: int, seed: int = 0) -> list[Pair]:
-    """Parallel pairs of English and each covered language, from ntrex128 and tatoeba_laser, shuffled from the seed."""
+    """Parallel pairs of English and each covered language, from ntrex128 and tatoeba_laser, shuffled from the seed.
+
+    Sentences that are kept back to judge stories are left out.
+    """
     found: dict[str, list[Pair]] = defaultdict(list)
-    for name in ("ntrex128", "tatoeba_laser"):
-        told = list(_parallel(data, name, ["en", *langs]))
+    for name in (sources.PARALLEL, "tatoeba_laser"):
+        told = [one for one in _parallel(data, name, ["en", *langs]) if not sources.kept_back(one[0])]
         english = {i: text for i, lang, text in told if lang == "en"}
         for i, lang, text in told:
             if lang != "en" and i in english and max(len(text), len(english[i])) <= 240:

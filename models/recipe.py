@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file
 
 from crosswind.models import (
-    annotations,
     calibration,
     dataset,
     distillation,
@@ -41,7 +40,7 @@ COVERED: Final = ("ar", "de", "en", "es", "fr", "hi", "id", "it", "ja", "ko", "l
 # Languages of the written corpus train topics and sentiment; these are only aligned with English on parallel text.
 ALIGNED: Final = ("bg", "cs", "da", "el", "fi", "he", "hu", "no", "ro", "uk")
 VOCABULARY_LIMIT: Final = 120_000
-PARALLEL_LICENCES: Final = (("ntrex128", "CC BY-SA 4.0"), ("tatoeba_laser", "CC BY 2.0 FR"))
+PARALLEL_LICENCES: Final = ((sources.PARALLEL, "CC BY-SA 4.0"), ("tatoeba_laser", "CC BY 2.0 FR"))
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def run(
     log.info("rows: %s; dropped as duplicates: %s; pairs: %d", json.dumps(used), split.dropped, len(pairs))
     caps = {s.name: s.cap for s in table} | plan.caps
     rows = _within_reach(split.train, caps, plan)
-    base, data = origin(inputs.base, _data_list(used, bool(pairs or used[annotations.PARALLEL])))
+    base, data = origin(inputs.base, _data_list(used, bool(pairs or used[sources.PARALLEL])))
     if inputs.teacher:  # what shaped the teacher shapes the student
         _, data = origin(str(inputs.teacher), data)
     manifest = Manifest(

@@ -61,6 +61,17 @@ SOURCES: Final = (
 NON_COMMERCIAL: Final = ("multifin", "fpb_en")
 
 
+PARALLEL: Final = "ntrex128"
+KEPT_BACK: Final = 1000
+"""Even sentences of ntrex128 below this number judge stories, or what weighs their evidence; no model learns them."""
+
+
+def kept_back(sentence: str) -> bool:
+    """Whether a sentence, by its id in the parallel files, is kept from training; see `KEPT_BACK`."""
+    name, _, number = sentence.rpartition(":")
+    return name == PARALLEL and int(number) % 2 == 0 and int(number) < KEPT_BACK
+
+
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of a gzipped JSON Lines file.
 

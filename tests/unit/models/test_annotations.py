@@ -11,7 +11,7 @@ OURS = sorted(path.stem for path in annotations.FOLDER.glob("*.tsv"))
 
 
 def test_every_file_is_of_a_source_that_may_train() -> None:
-    assert set(OURS) <= {source.name for source in sources.SOURCES} | {annotations.PARALLEL}
+    assert set(OURS) <= {source.name for source in sources.SOURCES} | {sources.PARALLEL}
     assert sum(len(read(name)) for name in OURS) > 6000
 
 
@@ -23,7 +23,7 @@ def test_a_file_holds_no_text() -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_labels_are_of_training_texts_only(shared_data: Path, name: str) -> None:
-    if name == annotations.PARALLEL:
+    if name == sources.PARALLEL:
         assert all(int(key.rpartition(":")[2]) % 2 == 1 for key in read(name))  # the even ones measure stories
         return
     source = next(source for source in sources.SOURCES if source.name == name)
