@@ -9,7 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 
-from crosswind.models.projection import TABLE, Parallel, add_pool, learn, rarity, read_parallel, retrieval
+from crosswind.models.meaning_graph import TABLE, add_pool
+from crosswind.models.projection import Parallel, learn, rarity, read_parallel, retrieval
 from crosswind.models.sources import kept_back
 
 
