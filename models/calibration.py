@@ -1,5 +1,6 @@
 """Temperature scaling per head (Guo et al. 2017) and the threshold below which an answer is `neutral, unsure`."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,20 +14,24 @@ from crosswind.models.network import Manifest, read_manifest, write_manifest
 from crosswind.models.rows import Row
 
 
-def log_loss(logits: NDArray[np.float32], truth: Sequence[int], temperature: float) -> float:
-    """Mean negative log-likelihood of the right labels at a temperature."""
+def log_loss(
+    logits: NDArray[np.float32], truth: Sequence[int], temperature: float, weights: NDArray[np.float64] | None = None
+) -> float:
+    """Mean negative log-likelihood of the right labels at a temperature; rows weigh alike unless `weights` [rows]."""
     right = softmax(logits, temperature)[np.arange(len(truth)), np.asarray(truth)]
-    return float(-np.log(np.maximum(right, 1e-12)).mean())
+    return float(np.average(-np.log(np.maximum(right, 1e-12)), weights=weights))
 
 
 def fit_temperature(
-    logits: NDArray[np.float32], truth: Sequence[int], low: float = 0.2, high: float = 8.0, steps: int = 60
-) -> float:
+    logits: NDArray[np.float32], truth: Sequence[int], weights: NDArray[np.float64] | None = None,
+    low: float = 0.2, high: float = 8.0, steps: int = 60,
+) -> float:  # fmt: skip
     """The temperature that minimises the log-loss, by golden-section search on its logarithm.
 
     Args:
         logits: [rows, labels].
         truth: [rows], the right label's position.
+        weights: [rows]; None: all weigh alike.
 
     Raises:
         DataError: there are no rows to fit on.
@@ -37,7 +42,7 @@ def fit_temperature(
     a, b = float(np.log(low)), float(np.log(high))
     for _ in range(steps):
         c, d = b - ratio * (b - a), a + ratio * (b - a)
-        if log_loss(logits, truth, float(np.exp(c))) < log_loss(logits, truth, float(np.exp(d))):
+        if log_loss(logits, truth, float(np.exp(c)), weights) < log_loss(logits, truth, float(np.exp(d)), weights):
             b = d
         else:
             a = c
@@ -77,8 +82,16 @@ def fit_threshold(
     return float(max(t for t, s in zip(grid, scores, strict=True) if s >= best - tolerance))
 
 
+def source_weights(rows: Sequence[Row]) -> NDArray[np.float64]:
+    """A weight per row, so that every source weighs alike, however many rows it has."""
+    counts = Counter(row.source for row in rows)
+    return np.array([1.0 / counts[row.source] for row in rows])
+
+
 def calibrate(folder: Path, rows: Sequence[Row], classify: Classifier) -> Manifest:
     """Fit the temperature of every head and the unsure threshold of `sentiment`, and write them into a MODEL_DIR.
+
+    For the temperature each source weighs alike: else the largest one decides how sure the model is of all others.
 
     Args:
         folder: the MODEL_DIR; its `crosswind.json` is rewritten.
@@ -95,7 +108,7 @@ def calibrate(folder: Path, rows: Sequence[Row], classify: Classifier) -> Manife
         if not known:
             continue
         truth = [task.labels.index(str(rows[i].label(task.name))) for i in known]
-        temperature = fit_temperature(logits[task.name][known], truth)
+        temperature = fit_temperature(logits[task.name][known], truth, source_weights([rows[i] for i in known]))
         manifest.temperature[task.name] = round(temperature, 4)
         if task.name == "sentiment" and "neutral" in task.labels:
             probabilities = softmax(logits[task.name][known], temperature)

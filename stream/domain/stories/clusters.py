@@ -11,12 +11,12 @@ assigned before gets the same answer and changes nothing. A story is named after
 a story nobody told for `window` is forgotten, and so is the quietest one beyond `most`.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 from hashlib import blake2b
+from heapq import heappop, heappush
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from crosswind.stream.domain.stories.facts import facts_of
 from crosswind.stream.domain.stories.meaning import cosines, unpack
 from crosswind.stream.domain.stories.signature import bands
 from crosswind.stream.domain.stories.story import TELLINGS, Assignment, Index, Line, Merge, Novelty, Story, Telling
-from crosswind.stream.domain.stories.table import Table
+from crosswind.stream.domain.stories.table import Holders, Table
 
 NEIGHBOURS = 6
 
@@ -72,10 +72,13 @@ class Stories:
     ) -> None:
         self._make, self._criteria, self._window, self._most = index, criteria, window, most
         self._weigher = weigher or shipped()
-        self._stories: OrderedDict[str, Story] = OrderedDict()
+        self._stories: dict[str, Story] = {}
+        self._quietest: list[tuple[datetime, str]] = []
+        """A heap with one entry for each story, of a time at which it was told; it may have been told since."""
         self._numbers: dict[int, Story] = {}
         self._indexes: dict[tuple[str, int], Index] = {}
-        self._texts, self._bands = Table(self._alive), Table(self._alive)
+        self._texts = Table(self._alive)
+        self._bands = Holders(self._numbers.__contains__, self._alive)
         self._members: dict[str, Assignment] = {}
         self._next = self._turn = 0
         self._now: datetime | None = None
@@ -114,6 +117,7 @@ class Stories:
         story = Story(story_id, self._next, telling.at, telling.at)
         self._next += 1
         self._stories[story_id] = self._numbers[story.number] = story
+        heappush(self._quietest, (telling.at, story_id))
         return story
 
     def _join(self, article: _Article, story: Story, assignment: Assignment) -> Assignment:
@@ -126,7 +130,6 @@ class Stories:
             self._texts.put(article.key, story.number)
         if assignment.novelty is not Novelty.REPEATED and len(story.lines) < TELLINGS:
             self._learn(story, article)
-        self._stories.move_to_end(story.story_id)
         return assignment
 
     def _learn(self, story: Story, article: _Article) -> None:
@@ -171,12 +174,14 @@ class Stories:
         return np.isin(numbers, np.fromiter(self._numbers, np.uint32, len(self._numbers)))
 
     def _alike(self, article: _Article) -> Iterator[Story]:
-        """Stories of which a headline shares a band with the article's. A merge may have dropped that headline."""
-        wanted = set(article.bands)
-        found = {story.number: story for band in article.bands if (story := self._at(self._bands, band))}
-        for story in found.values():
-            if not all(wanted.isdisjoint(_bands(line.title)) for line in story.lines):
-                yield story
+        """For each band of the article's, the last story that has a headline with it; a merge may have dropped one."""
+        found: dict[int, Story] = {}
+        for band in article.bands:
+            stories = (self._numbers[number] for number in self._bands.get(band))
+            sharing = (story for story in stories if any(band in _bands(line.title) for line in story.lines))
+            if story := next(sharing, None):
+                found[story.number] = story
+        yield from found.values()
 
     def _near(self, telling: Telling) -> list[Story]:
         index = self._indexes.get((telling.model, len(telling.meaning)))
@@ -214,11 +219,16 @@ class Stories:
         self._place(older)
 
     def _forget(self, at: datetime) -> None:
+        """Drops every story that is over, in whatever order they were told: one read back anew knows none of them."""
         self._now = max(self._now or at, at)
-        while self._stories:
-            story = next(iter(self._stories.values()))
-            if len(self._stories) <= self._most and self._now - story.last_at <= self._window:
-                return
+        while self._quietest and (self._quietest[0][0] < self._now - self._window or len(self._stories) > self._most):
+            then, story_id = heappop(self._quietest)
+            story = self._stories.get(story_id)
+            if story is None:  # it became a part of another
+                continue
+            if story.last_at > then:
+                heappush(self._quietest, (story.last_at, story_id))
+                continue
             self._drop(story)
             for member in story.members:
                 del self._members[member]

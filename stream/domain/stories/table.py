@@ -1,7 +1,7 @@
 """Which story a text points at: whole numbers to whole numbers, for millions of them, in two flat arrays."""
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -81,3 +81,44 @@ class Table:
             rest[placed] = False
             keys, values = keys[rest], values[rest]
             slots = (slots[rest] + np.uint64(1)) & np.uint64(self._mask)
+
+
+class Holders:
+    """Keys to all the values that they were given, the last one first; of those that are alive.
+
+    Nearly every key is given one value in its life: that lies in a `Table`, and only what others hide lies beside it.
+    So what is dead hides nothing: it is as if it had never been there.
+
+    Args:
+        lives: whether a value is still wanted.
+        alive: the same of some values [n] at once, bool [n].
+    """
+
+    def __init__(self, lives: Callable[[int], bool], alive: Callable[[NDArray[np.uint32]], NDArray[np.bool_]]) -> None:
+        self._lives, self._last = lives, Table(alive)
+        self._hidden: dict[int, list[int]] = {}
+        self._noted, self._most = 0, _SMALLEST
+
+    def put(self, key: int, value: int) -> None:
+        """Gives a key one more value."""
+        held = self._last.get(key)
+        if held is not None and held != value and self._lives(held):
+            self._hidden.setdefault(key, []).append(held)
+            self._noted += 1
+            if self._noted > self._most:
+                self._sweep()
+        self._last.put(key, value)
+
+    def get(self, key: int) -> Iterator[int]:
+        """A key's values that are alive, the last one first."""
+        last = self._last.get(key)
+        if last is not None and self._lives(last):
+            yield last
+        yield from filter(self._lives, reversed(self._hidden.get(key, ())))
+
+    def _sweep(self) -> None:
+        """Drops what is dead; done each time that twice as many are hidden as were alive the last time."""
+        kept = {key: list(filter(self._lives, values)) for key, values in self._hidden.items()}
+        self._hidden = {key: values for key, values in kept.items() if values}
+        self._noted = sum(map(len, self._hidden.values()))
+        self._most = max(_SMALLEST, 2 * self._noted)

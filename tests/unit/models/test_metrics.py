@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 from crosswind.errors import DataError
-from crosswind.models.calibration import apply_threshold, fit_temperature, fit_threshold, log_loss
+from crosswind.models.calibration import apply_threshold, fit_temperature, fit_threshold, log_loss, source_weights
 from crosswind.models.metrics import accuracy, bootstrap, calibration_error, confusion, macro_f1, softmax
+from crosswind.models.rows import Row
 
 answers = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60)
 
@@ -55,6 +56,15 @@ def sample(rows: int, sharpness: float, seed: int = 0) -> tuple[np.ndarray, list
 def test_the_fitted_temperature_undoes_overconfidence(sharpness: float) -> None:
     logits, truth = sample(4000, sharpness)
     assert fit_temperature(logits, truth) == pytest.approx(sharpness, rel=0.15)
+
+
+def test_a_large_source_does_not_decide_for_a_small_one() -> None:
+    (large, right), (small, also) = sample(4000, 1.0), sample(400, 3.0)
+    rows = [Row(text="", lang="ja", source="large")] * 4000 + [Row(text="", lang="id", source="small")] * 400
+    logits, truth = np.concatenate([large, small]), [*right, *also]
+    alike = fit_temperature(logits, truth, source_weights(rows))
+    assert fit_temperature(logits, truth) < 1.3 < alike < 3.0
+    assert alike == pytest.approx(fit_temperature(np.concatenate([large[:400], small]), [*right[:400], *also]), rel=0.1)
 
 
 def test_scaling_lowers_the_calibration_error_and_keeps_the_answers() -> None:

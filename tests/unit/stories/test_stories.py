@@ -1,7 +1,8 @@
 """Stories, pure: what joins, what does not, and that order of batches, repetition and age make no difference."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from crosswind.stream.domain.stories.exact import ExactIndex
 from crosswind.stream.domain.stories.facts import Name, agreement, facts_of
 from crosswind.stream.domain.stories.meaning import cosine, pack, unpack
 from crosswind.stream.domain.stories.signature import bands
-from crosswind.stream.domain.stories.story import Index, Novelty, Telling
+from crosswind.stream.domain.stories.story import Assignment, Index, Novelty, Telling
 from tests.builders import START
 
 NAMES = ("Orbex", "Volga", "Quillon", "Bramley", "Tsumugi", "Halden")
@@ -54,16 +55,78 @@ def test_a_repetition_changes_nothing(events: list[int], data: st.DataObject) ->
     assert [again.assign(one).story_id for one in feed] == expected
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 5), min_size=2, max_size=25), st.data())
-def test_starting_again_from_what_is_stored_goes_on_alike(events: list[int], data: st.DataObject) -> None:
-    feed = [telling(n, event) for n, event in enumerate(events)]
-    cut = data.draw(st.integers(1, len(feed) - 1))
-    first, second = Stories(ExactIndex), Stories(ExactIndex)
-    given_out = [first.assign(one) for one in feed]
-    for one, was in zip(feed[:cut], given_out[:cut], strict=True):
-        second.restore(one, was.story_id, was.novelty, was.reason, was.similarity)
-    assert [second.assign(one).story_id for one in feed[cut:]] == [a.story_id for a in given_out[cut:]]
+WINDOW = timedelta(days=3)
+JOBS = "Nordbank cuts {} jobs in Hamburg after a weak quarter, unions protest {}"
+TITLES = ("", JOBS.format("2,000", "loudly"), JOBS.format("2,000", "again"), JOBS.format("450", "loudly"))
+Feed = list[tuple[int, float, float, str, str]]
+
+
+def made(feed: Feed) -> list[Telling]:
+    """Tellings from event, hours since the one before, hours that it comes late, title, and bundle."""
+    found, now = [], 0.0
+    for number, (event, step, late, title, model) in enumerate(feed):
+        now += step
+        found.append(telling(number, event, title, now - late, model=model))
+    return found
+
+
+class Stored:
+    """What the database keeps: each article with its story, which merges change."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[Telling, Assignment]] = []
+
+    def save(self, one: Telling, given_out: Assignment) -> None:
+        self.rows.append((one, given_out))
+        for merge in given_out.merges:
+            self.rows = [(a, replace(g, story_id=merge.older) if g.story_id == merge.younger else g)
+                         for a, g in self.rows]  # fmt: skip
+
+    def remembered(self) -> Stories:
+        """A new memory of the stories that are not over; see `StoryEngine`."""
+        stories, last = Stories(ExactIndex, window=WINDOW), dict[str, datetime]()
+        for one, was in self.rows:
+            last[was.story_id] = max(last.get(was.story_id, one.at), one.at)
+        since = max(one.at for one, _ in self.rows) - WINDOW
+        for one, was in self.rows:
+            if last[was.story_id] >= since:
+                stories.restore(one, was.story_id, was.novelty, was.reason, was.similarity)
+        return stories
+
+
+def goes_on_alike(feed: list[Telling], cut: int) -> None:
+    stories, stored = Stories(ExactIndex, window=WINDOW), Stored()
+    for one in feed[:cut]:
+        stored.save(one, stories.assign(one))
+    anew = stored.remembered()
+    assert [anew.assign(one) for one in feed[cut:]] == [stories.assign(one) for one in feed[cut:]]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 5), st.sampled_from([0.0, 0.5, 8.0, 40.0]), st.sampled_from([0.0, 0.0, 1.0, 6.0]),
+                  st.sampled_from(TITLES), st.sampled_from(["m", "m", "m", "other"])),
+        min_size=2, max_size=25,
+    ), st.data(),
+)  # fmt: skip
+def test_starting_again_from_what_is_stored_goes_on_alike(feed: Feed, data: st.DataObject) -> None:
+    goes_on_alike(made(feed), data.draw(st.integers(1, len(feed) - 1)))
+
+
+def test_a_story_that_began_late_is_over_when_its_time_is() -> None:
+    feed = made([(0, 0, 0, "", "m"), (1, 6, 5, "", "m"), (2, 71, 0, "", "m"), (1, 0.5, 0, "", "m")])
+    goes_on_alike(feed, 3)
+
+
+def test_a_text_is_found_in_the_story_that_lives_when_a_later_one_with_the_like_is_over() -> None:
+    two, again, fewer = TITLES[1:]
+    feed = made([(0, 0, 0, two, "m"), (1, 1, 0, fewer, "m"), (0, 59, 0, two, "m"), (2, 14, 0, "Volga opens", "m"),
+                 (3, 0.5, 0, again, "other")])  # fmt: skip
+    stories = Stories(ExactIndex, window=WINDOW)
+    found = [stories.assign(one).story_id for one in feed]
+    assert found == ["0000", "0001", "0000", "0003", "0000"]
+    goes_on_alike(feed, 4)
 
 
 def test_an_old_story_is_over_and_forgotten() -> None:

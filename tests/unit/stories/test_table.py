@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosswind.stream.domain.stories.table import Table
+from crosswind.stream.domain.stories.table import Holders, Table
 
 KEYS = st.integers(0, 2**60 - 1) | st.integers(0, 40).map(lambda n: n << 29)  # the second kind all want few slots
 
@@ -30,3 +30,18 @@ def test_what_is_no_longer_alive_goes_and_the_rest_stays() -> None:
         table.put(key, number)
     assert [table.get(key) for key in keys[-5_000:]] == list(range(195_000, 200_000))
     assert len(table) < 40_000
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40), st.booleans()), max_size=200))
+def test_holders_are_all_that_live_the_last_first(steps: list[tuple[int, int, bool]]) -> None:
+    dead, given_to = set[int](), dict[int, list[int]]()
+    holders = Holders(lambda value: value not in dead, lambda values: ~np.isin(values, list(dead)))
+    for key, value, dies in steps:
+        if dies:
+            dead.add(value)
+        elif value not in dead:
+            holders.put(key, value)
+            given_to.setdefault(key, []).append(value)
+        for asked, values in given_to.items():
+            found = list(dict.fromkeys(holders.get(asked)))
+            assert found == list(dict.fromkeys(v for v in reversed(values) if v not in dead))
