@@ -4,11 +4,12 @@ Every process reads one `Settings`. Command-line options override the environmen
 `.env` overrides the defaults here.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, Json, SecretStr, ValidationError
+from pydantic import Field, Json, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from crosswind.errors import SettingsError
@@ -65,10 +66,10 @@ class Settings(BaseSettings):
     idle_seconds: float = Field(3.0, gt=0, description="a partition silent this long no longer holds the watermark")
 
     keep_articles_days: int | None = Field(
-        None, ge=8, description="days of articles that are kept, in event time; unset: all, for good"
+        None, ge=8, le=36500, description="days of articles that are kept, in event time; unset: all, for good"
     )
     keep_minutes_days: int | None = Field(
-        None, ge=8, description="days of minute counts that are kept; hours stay for good; unset: all"
+        None, ge=8, le=36500, description="days of minute counts that are kept; hours stay for good; unset: all"
     )
 
     rules: Path | None = Field(None, description="a rule file, read again when it changes; unset: the shipped rules")
@@ -119,6 +120,16 @@ class Settings(BaseSettings):
     feed: str = Field("sample", description="a JSONL, CSV or Parquet file, or 'sample' for the bundled feed")
     speed: float = Field(3600.0, gt=0, description="event seconds played per second")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("kafka")
+    @classmethod
+    def _check_kafka(cls, addresses: str | None) -> str | None:
+        """Clients of Kafka answer a port that is no number with a traceback."""
+        for address in addresses.split(",") if addresses else ():
+            found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(?::([0-9]{1,5}))?", address.strip())
+            if not found or int(found[1] or 0) > 65535:
+                raise ValueError("expected host:port, or several by commas, e.g. kafka.example.com:9092")
+        return addresses
 
 
 def load_settings(overrides: Mapping[str, Any] | None = None) -> Settings:

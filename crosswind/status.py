@@ -46,6 +46,8 @@ def render(found: dict[str, Any]) -> str:
 def _part(look: Any, settings: Settings) -> dict[str, Any]:
     try:
         return {"ok": True, **look(settings)}
+    except (KeyError, TypeError, ValueError) as error:  # something else answers there
+        return {"ok": False, "error": f"an answer like none of ours ({type(error).__name__}); is the address right?"}
     except (CrosswindError, KafkaError, SQLAlchemyError, httpx.HTTPError, OSError) as error:
         cause = getattr(error, "orig", None) or error
         return {"ok": False, "error": (str(cause).splitlines() or [type(cause).__name__])[0]}
@@ -64,8 +66,8 @@ def _broker(settings: Settings) -> dict[str, Any]:
         committed = {tp: meta.offset for tp, meta in offsets.items()}
         topics = (settings.raw_topic, settings.scored_topic)
         parts = [TopicPartition(name, p) for name in topics for p in consumer.partitions_for_topic(name) or ()]
-        ends = consumer.end_offsets(parts)
-        lag = sum(max(end - max(committed.get(tp, 0), 0), 0) for tp, end in ends.items())
+        begins, ends = consumer.beginning_offsets(parts), consumer.end_offsets(parts)
+        lag = sum(max(end - max(committed.get(tp, 0), begins.get(tp, 0)), 0) for tp, end in ends.items())
         return {"address": address, "lag": lag}
     finally:
         consumer.close()

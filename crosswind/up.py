@@ -27,10 +27,16 @@ from crosswind.stream.adapters.postgres.embedded import EmbeddedPostgres
 from crosswind.stream.adapters.postgres.engine import connect, migrate
 from crosswind.stream.adapters.postgres.reader import make as make_reader
 from crosswind.stream.adapters.postgres.reader import reader_url
+from crosswind.stream.bootstrap import database_address
 from crosswind.stream.domain.contract import Alert
 from crosswind.stream.feed.player import open_feed, play
+from crosswind.stream.notify.domain.subscription import Filter, Told, over
 
 START_SECONDS = 60.0
+REMEMBERED = 1000
+"""Transitions of an earlier run that are looked at for what was told and is not over."""
+LONGEST_PAUSE = 5.0
+"""Seconds between two tries to ask a database that is away; it begins with a tenth of a second and doubles."""
 STOP_SECONDS = 5.0
 """Children get this long after SIGTERM; broker and database come after them, within ten seconds in all."""
 
@@ -62,7 +68,8 @@ def run_up(settings: Settings, *, play_feed: bool) -> int:
 
 
 def _run(settings: Settings, play_feed: bool, stack: contextlib.ExitStack) -> None:
-    url = settings.database_url.get_secret_value() if settings.database_url else _start_postgres(settings, stack)
+    postgres = None if settings.database_url else _start_postgres(settings, stack)
+    url = postgres.address if postgres else database_address(settings)
     engine = connect(url)
     stack.callback(engine.dispose)
     if not settings.database_url:
@@ -77,7 +84,7 @@ def _run(settings: Settings, play_feed: bool, stack: contextlib.ExitStack) -> No
     embedded |= {} if settings.database_url else {"database_url": url, "read_database_url": reader_url(url)}
     model = str(resolve(settings.model).absolute())
     write_running(settings.data_dir, {**embedded, "worker_port": worker_port, "port": port, "model": model})
-    watch = _Watch(children, broker)
+    watch = _Watch(children, broker, postgres)
     watch.until(lambda: _answers(f"http://127.0.0.1:{port}/health"), "dashboard")
     watch.until(lambda: _answers(f"http://127.0.0.1:{worker_port}/health/ready"), "worker")
     tqdm.write(f"dashboard: http://127.0.0.1:{port}/")
@@ -94,10 +101,11 @@ def _run(settings: Settings, play_feed: bool, stack: contextlib.ExitStack) -> No
         time.sleep(0.2)
 
 
-def _start_postgres(settings: Settings, stack: contextlib.ExitStack) -> str:
+def _start_postgres(settings: Settings, stack: contextlib.ExitStack) -> EmbeddedPostgres:
     postgres = EmbeddedPostgres(settings.data_dir / "postgres")
     stack.callback(postgres.stop)
-    return postgres.start()
+    postgres.start()
+    return postgres
 
 
 def _start_broker(settings: Settings, stack: contextlib.ExitStack) -> EmbeddedBroker:
@@ -139,10 +147,11 @@ def _stop_children(children: list[Child]) -> None:
 
 
 class _Watch:
-    """Keeps the children alive; a dead embedded broker ends everything, since it forgot its messages."""
+    """Keeps the children alive; a dead embedded broker ends everything, since it forgot its messages, and so does a
+    dead embedded Postgres, without which nothing goes on."""
 
-    def __init__(self, children: list[Child], broker: EmbeddedBroker | None) -> None:
-        self._children, self._broker = children, broker
+    def __init__(self, children: list[Child], broker: EmbeddedBroker | None, postgres: EmbeddedPostgres | None) -> None:
+        self._children, self._broker, self._postgres = children, broker, postgres
 
     def once(self) -> None:
         for child in self._children:
@@ -151,6 +160,9 @@ class _Watch:
                 tqdm.write(f"the {child.name} ended (exit {status}) and was started again; see {child.log}")
         if self._broker and not self._broker.running:
             raise ServiceError("the embedded broker died; its messages are gone, the database is whole: start again")
+        if self._postgres and not self._postgres.running:
+            log = self._postgres.log
+            raise ServiceError(f"the embedded Postgres died, see {log}; what it stored is kept: start again")
 
     def until(self, well: Callable[[], bool], name: str) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -163,21 +175,35 @@ class _Watch:
 
 
 class _AlertPrinter:
-    """Prints incidents as they change; what an earlier run printed is not said again."""
+    """Prints what one who subscribes to everything is told first of an incident, and its end.
+
+    What an earlier run printed is not said again.
+    """
 
     def __init__(self, engine: Engine, run: str) -> None:
-        self._engine, self._run = engine, run
+        self._engine, self._run, self._told = engine, run, Told()
         self._seq = last_seq(engine, run)
+        self._pause = self._next = 0.0
+        known = min(self._seq, REMEMBERED)
+        for alert in transitions_after(engine, run, self._seq - known, known):
+            self._told.tell(Filter(), alert)
 
     def once(self) -> None:
+        if time.monotonic() < self._next:
+            return
         try:
             found = transitions_after(self._engine, self._run, self._seq, 100)
         except DatabaseError as error:
-            tqdm.write(f"waiting for the database: {error}")
+            if not self._pause:  # said once for an outage
+                tqdm.write(f"waiting for the database: {error}")
+            self._pause = min(max(0.1, 2 * self._pause), LONGEST_PAUSE)
+            self._next = time.monotonic() + self._pause
             return
+        self._pause = 0.0
         for alert in found:
             self._seq = alert.seq
-            if alert.leads and alert.cause in ("fired", "no_data", "resolved") and not alert.silenced:
+            news = over(alert) or not self._told.knows(alert)
+            if self._told.tell(Filter(), alert) and news:
                 tqdm.write(describe(alert))
 
 
@@ -223,6 +249,8 @@ class _FeedThread(threading.Thread):
             )
         except CrosswindError as error:
             self._outcome = f"the feed stopped: {error}"
+        except Exception as error:  # a thread that dies silently looks like a feed that goes on
+            self._outcome = f"the feed stopped ({type(error).__name__}); `crosswind feed check` looks at its file"
 
     def report(self) -> None:
         if self._outcome:

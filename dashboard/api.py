@@ -2,9 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
@@ -15,9 +17,10 @@ from pydantic import StringConstraints, TypeAdapter
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from crosswind.dashboard.counts import Counts
-from crosswind.dashboard.cursors import MAX_CURSOR, cursor_of, parse_cursor
+from crosswind.dashboard.cursors import LAST, MAX_CURSOR, cursor_of, event_id, parse_cursor
 from crosswind.dashboard.etags import Encoded
 from crosswind.dashboard.live import Live
+from crosswind.dashboard.login import still_in
 from crosswind.dashboard.problems import MEDIA, describe
 from crosswind.dashboard.pulse import BEAT, EventStream, Pulse
 from crosswind.dashboard.queries import Article, Incident, Reader, Status, Transition, Wanted
@@ -173,32 +176,48 @@ def _add_incidents(router: APIRouter, live: Live) -> None:
 
 def _add_streams(router: APIRouter, reader: Reader, pulse: Pulse) -> None:
     @router.get("/live", summary="Server-sent `pulse` events: something changed, read again", include_in_schema=False)
-    async def live() -> EventStream:
-        return EventStream(pulse.events(), headers=_HEADERS)
+    async def live(request: Request) -> EventStream:
+        return EventStream(_while(partial(still_in, request), pulse.events()), headers=_HEADERS)
 
     @router.get("/alerts/stream", summary="Server-sent alerts; resumes after Last-Event-ID", response_class=EventStream)
     async def alerts(
+        request: Request,
         last_event_id: Annotated[str | None, Header(max_length=20)] = None,
-        after: Annotated[int | None, Query(ge=0, le=2**62, description="as Last-Event-ID; 0: from the first")] = None,
+        after: Annotated[int | None, Query(ge=0, le=LAST, description="as Last-Event-ID; 0: from the first")] = None,
     ) -> EventStream:
         seq = await asyncio.to_thread(_start_of, reader, last_event_id, after)
-        return EventStream(_alert_events(reader, pulse, seq), headers=_HEADERS)
+        return EventStream(_alert_events(reader, pulse, seq, partial(still_in, request)), headers=_HEADERS)
 
 
 def _start_of(reader: Reader, last_event_id: str | None, after: int | None) -> int:
     """Where a stream begins: after the last event that the client has, else with the next new one."""
     if last_event_id is not None:
-        if not (last_event_id.isascii() and last_event_id.isdigit()) or int(last_event_id) > 2**62:
-            raise HTTPException(400, "Last-Event-ID must be an event's id: a whole number")
-        return int(last_event_id)
+        return event_id(last_event_id)
     return reader.last_seq() if after is None else after
 
 
-async def _alert_events(reader: Reader, pulse: Pulse, seq: int) -> AsyncIterator[str]:
+async def _while(allowed: Callable[[], Awaitable[bool]], events: AsyncGenerator[str, None]) -> AsyncIterator[str]:
+    """The events, until whoever reads them may no longer."""
+    async with aclosing(events):
+        async for event in events:
+            try:
+                if not await allowed():
+                    return
+            except DatabaseError:  # not known now; these events say nothing but that something changed
+                pass
+            yield event
+
+
+async def _alert_events(
+    reader: Reader, pulse: Pulse, seq: int, allowed: Callable[[], Awaitable[bool]]
+) -> AsyncIterator[str]:
+    """Alerts after `seq` as they come; ends when whoever reads them may no longer."""
     yield ": connected\n\n"
     while True:
         changed = pulse.changed
         try:
+            if not await allowed():
+                return
             found = await asyncio.to_thread(reader.transitions_after, seq)
         except DatabaseError:  # the stream outlives a database restart; the client misses nothing
             found = []

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from dash import dcc, html
 
 from crosswind.dashboard.i18n import _
-from crosswind.dashboard.queries import Article, ArticlePage, Incident, Status
+from crosswind.dashboard.queries import MAX_INCIDENTS, Article, ArticlePage, Incident, Status
 from crosswind.dashboard.scope import EntityNews
 from crosswind.dashboard.series import Trend
 from crosswind.dashboard.translated import Told, below
@@ -227,7 +227,15 @@ def alert_list(
     if not incidents:
         return html.P(_("No alert in this range. Bad news stayed within what is usual."), className="quiet")
     cards = [incident_card(incident, view, beside(incident), told) for incident in incidents]
-    return html.Div(cards, className="incidents")
+    text = _("The newest {count}; there may be older ones. Choose a shorter range or fewer topics.",
+             count=MAX_INCIDENTS)  # fmt: skip
+    more = [html.P(text, className="quiet")] * _full(incidents)
+    return html.Div([*more, *cards], className="incidents")
+
+
+def _full(incidents: Sequence[Incident]) -> bool:
+    """Whether there may be more of them than were read."""
+    return len(incidents) >= MAX_INCIDENTS
 
 
 def freshness(status: Status) -> list[Any]:
@@ -284,7 +292,7 @@ def key_figures(
     shown = [
         (_("Articles"), f"{articles:,}", _("in this range")),
         (_("Negative share"), per_cent(share), _("{count} negative articles", count=f"{negative:,}")),
-        (_("Alerts"), f"{len(incidents):,}", _("{count} open now", count=still_open)),
+        (_("Alerts"), f"{len(incidents):,}" + "+" * _full(incidents), _("{count} open now", count=still_open)),
         (_("Languages"), f"{len(langs):,}", ", ".join(langs[:6]) + (" …" if len(langs) > 6 else "")),
     ]
     return [

@@ -28,7 +28,7 @@ class Overview:
 
     Attributes:
         trends: topic -> trend; a topic without articles is absent.
-        incidents: alerts of the span that fired, newest first.
+        incidents: alerts of the span that fired, newest first, `MAX_INCIDENTS` at most.
         langs: languages of the span, the most frequent first.
     """
 
@@ -114,10 +114,10 @@ def series(reader: Reader, view: View, status: Status, counts: Counts | None = N
     scope, known = scope_of(view), counts or read_counts(reader, span)
     of_names = scope.entity != ALL
     trend = scopes.trend(reader, span, scope) if of_names else known.trend(scope.topic, scope.langs)
-    incidents = reader.incidents(
-        span.start, span.end, topics=(view.topic,) if view.topic else (), langs=view.langs, entity=scope.entity
+    topics, topic = ((view.topic,) if view.topic else (), None) if of_names else ((), scope.topic)
+    shown = reader.incidents(
+        span.start, span.end, topics=topics, topic=topic, langs=view.langs, entity=scope.entity, fired=True
     )
-    shown = [found for found in incidents if found.fired_at and (found.topic == scope.topic or scope.entity != ALL)]
     band = expected(trend, span, scopes.hourly(reader, span, scope))
     return OneSeries(scope, span, trend, band, shown, gaps(span, known.totals))
 
@@ -147,11 +147,10 @@ def overview(
     if span is None:
         return None
     topics, known = topics or view.topics, counts or read_counts(reader, span)
-    incidents = reader.incidents(span.start, span.end, topics=topics, langs=view.langs)
     return Overview(
         span=span,
         trends=known.trends(topics, view.langs),
-        incidents=[incident for incident in incidents if incident.fired_at],
+        incidents=reader.incidents(span.start, span.end, topics=topics, langs=view.langs, fired=True),
         gaps=gaps(span, known.totals),
         langs=list(known.languages),
         counts={(cell.topic, cell.lang): (cell.articles, cell.negative) for cell in known.cells},

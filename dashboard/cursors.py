@@ -9,6 +9,9 @@ from crosswind.errors import DataError
 MAX_CURSOR = 400
 """Characters."""
 
+LAST = 2**62
+"""No event has a greater number; Postgres would refuse one of twice that."""
+
 
 def cursor_of(at: datetime, ident: str) -> str:
     """The cursor that stands after one row.
@@ -17,6 +20,17 @@ def cursor_of(at: datetime, ident: str) -> str:
     (datetime.datetime(2026, 3, 2, 0, 0, tzinfo=datetime.timezone.utc), 'i1')
     """
     return base64.urlsafe_b64encode(f"{at.astimezone(UTC).isoformat()} {ident}".encode()).decode()
+
+
+def event_id(text: str) -> int:
+    """The number of the last event that a client of a stream has.
+
+    Raises:
+        DataError: it is none that an event can have.
+    """
+    if not (text.isascii() and text.isdigit()) or int(text) > LAST:
+        raise DataError("Last-Event-ID must be an event's id: a whole number")
+    return int(text)
 
 
 def parse_cursor(text: str) -> tuple[datetime, str] | None:

@@ -1,7 +1,7 @@
 """Forms and buttons that call the API; `assets/actions.js` sends them. Who may not act does not see them.
 
-A field's name ends in `[]` where it holds words between commas, in `#` where it holds a number; an empty field is left
-out.
+A field's name ends in `[]` where it holds words between commas, or one a line where it has many lines, in `#` where it
+holds a number; an empty field is left out.
 """
 
 import json
@@ -38,6 +38,12 @@ def choice(label: str, name: str, options: Mapping[str, str]) -> Any:
     return html.Label(
         [html.Span(label), html.Select([html.Option(text, value=value) for value, text in options.items()], name=name)]
     )
+
+
+def lines(label: str, name: str, placeholder: str = "") -> Any:
+    """A field of words, one a line: they may have commas in them."""
+    area = dcc.Textarea(name=name, value="", rows=2, placeholder=placeholder, spellCheck=False, wrap="off")
+    return html.Label([html.Span(label), area])
 
 
 def writing(label: str, name: str, value: str = "", *, rows: int = 12, ident: str = "", placeholder: str = "") -> Any:

@@ -6,7 +6,7 @@ Where no login is configured the server listens on loopback only (`serve.py`) an
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final
@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from crosswind.dashboard import i18n
 from crosswind.dashboard.entrance import Entrance
 from crosswind.dashboard.i18n import N_
+from crosswind.errors import DatabaseError
 from crosswind.stream.adapters.postgres.accounts import LOCAL, Account, Accounts, Role
 
 OPEN: Final = (
@@ -41,7 +42,6 @@ _who: ContextVar[Account] = ContextVar("who asks")
 def who() -> Account:
     """Who asks, for the callbacks of pages, which see no request; outside of one a viewer without a name."""
     return _who.get(Account("", Role.VIEWER))
-
 
 
 class Throttle:
@@ -66,12 +66,23 @@ class Throttle:
                 return times[0] + PAUSE - now
         return 0.0
 
-    def failed(self, name: str, address: str) -> None:
-        """Notes a failure."""
+    def failed(self, name: str, address: str) -> float:
+        """Notes a failure, or an attempt that may become one; returns what `forgive` wants."""
+        now = self._clock()
         if len(self._failed) > 10_000:  # somebody tries names by the thousand: forget who is not waiting
             self._failed = {key: times for key, times in self._failed.items() if key[0] == ""}
         for key in {(name, address), ("", address)}:
-            self._failed.setdefault(key, deque()).append(self._clock())
+            self._failed.setdefault(key, deque()).append(now)
+        return now
+
+    def forgive(self, name: str, address: str, at: float) -> None:
+        """Takes back what was noted: it was no failure."""
+        for key in {(name, address), ("", address)}:
+            times = self._failed.get(key, deque())
+            if at in times:
+                times.remove(at)
+            if not times:
+                self._failed.pop(key, None)
 
 
 class Login:
@@ -105,7 +116,7 @@ class Login:
         if account is None and scope["path"] not in self._also and not _open(scope["path"]):
             await self._turn_away(scope, receive, send)
             return
-        scope.setdefault("state", {})["account"] = account
+        scope.setdefault("state", {}).update(account=account, asks=lambda: self._who(headers))
         if account is not None:
             _who.set(account)  # each request is a task of its own, and threads that it starts get a copy
         await self._app(scope, receive, send)
@@ -162,6 +173,12 @@ def account_of(request: Request) -> Account:
     return found
 
 
+async def still_in(request: Request) -> bool:
+    """Whether who opened a stream may read on, looked up anew: a login may have ended since. Without `Login`: yes."""
+    asks: Callable[[], Awaitable[Account | None]] | None = getattr(request.state, "asks", None)
+    return asks is None or await asks() is not None
+
+
 def needs(role: Role) -> Any:
     """A route's dependency: who asks, when they have that role at least; else 403."""
 
@@ -202,13 +219,22 @@ def _add_passwords(server: FastAPI, entrance: Entrance) -> None:
     async def log_in(request: Request) -> Response:
         form = await _form(request)
         name, address, to = form.get("name", "")[:64], address_of(request), form.get("next", "/")
+        if "\x00" in name:
+            raise HTTPException(400, "a name holds no NUL character")
         if busy := entrance.too_many(name, address, to):
             return busy
-        token = await asyncio.to_thread(accounts.log_in, name, form.get("password", ""))
+        # Counted before the check, which takes a while: of a burst too, only so many are heard.
+        noted = entrance.throttle.failed(name, address)
+        try:
+            token = await asyncio.to_thread(accounts.log_in, name, form.get("password", ""))
+        except DatabaseError:
+            entrance.throttle.forgive(name, address, noted)
+            raise
+        if token:
+            entrance.throttle.forgive(name, address, noted)
         action = "log in" if token else "refused log in"
         await asyncio.to_thread(accounts.note, name, action, name, address)
         if token is None:
-            entrance.throttle.failed(name, address)
             return entrance.page(to, N_("Name and password do not fit."), 401)
         return entrance.admit(token, to)
 

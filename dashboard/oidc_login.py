@@ -84,13 +84,13 @@ def _stopped(entrance: Entrance, request: Request) -> Response | None:
 async def _refuse(entrance: Entrance, request: Request, refused: Refused, issuer: str) -> Response:
     """Nobody is let in: noted, counted and said."""
     address, accounts, person, name = address_of(request), entrance.accounts, refused.person, ""
+    if refused.why not in _OURS:  # before anything is waited for: a burst finds it
+        entrance.throttle.failed("", address)
     if person:
         await asyncio.to_thread(accounts.shut_out, person)
         name = person.account
     _log.warning("login by the identity provider refused", why=refused.why.value, cause=refused.cause)
     await asyncio.to_thread(accounts.note, name, "refused log in", name, address,
                             provider=issuer, why=refused.why.value)  # fmt: skip
-    if refused.why not in _OURS:
-        entrance.throttle.failed("", address)
     status, said = _SAID[refused.why]
     return entrance.page("/", said, status)

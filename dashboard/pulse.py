@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Final
 
 import structlog
@@ -60,7 +60,7 @@ class Pulse:
                 self._changed = asyncio.Event()
             await asyncio.sleep(self._look)
 
-    async def events(self, beat: float = BEAT) -> AsyncIterator[str]:
+    async def events(self, beat: float = BEAT) -> AsyncGenerator[str, None]:
         """Server-sent `pulse` events: the present version, every change, and one each `beat` seconds for clocks."""
         count = 0
         while not self._version:  # nothing is known yet, right after the start

@@ -239,15 +239,19 @@ class Reader:
         *,
         topics: Sequence[str] = (),
         langs: Sequence[str] = (),
+        topic: str | None = None,
         entity: str | None = None,
+        fired: bool = False,
         before: tuple[datetime, str] | None = None,
         limit: int = MAX_INCIDENTS,
     ) -> list[Incident]:
         """Incidents that were open at some time of the span, newest first, `limit` at most.
 
-        One over all languages is kept under every language filter: it is about them too.
+        One over all languages is kept under every language filter: it is about them too. One over all topics likewise,
+        but not where `topic` names one.
 
         Args:
+            fired: only those that did. Hundreds may lapse unfired, and would fill the limit.
             before: start and id of the last one of the page before.
         """
         names = [name for name in Incident.__dataclass_fields__ if name != "evidence_ids"]
@@ -258,7 +262,9 @@ class Reader:
         )
         query = among(query, IncidentRow.topic, (*topics, ALL) if topics else ())
         query = among(query, IncidentRow.lang, (*langs, ALL) if langs else ())
+        query = query if topic is None else query.where(IncidentRow.topic == topic)
         query = query if entity is None else query.where(IncidentRow.entity == entity)
+        query = query.where(IncidentRow.fired_at.is_not(None)) if fired else query
         if before:
             same = and_(IncidentRow.started_at == before[0], IncidentRow.incident_id > before[1])
             query = query.where(or_(IncidentRow.started_at < before[0], same))

@@ -1,9 +1,12 @@
 """Rules as the pages and the API see them: what is in use, what a change would have said, and the saving of it."""
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -151,10 +154,11 @@ class RulesDesk:
                             " to your file, and start again")  # fmt: skip
         if checked != digest(text):
             raise DataError("these rules were not previewed as they are now; preview them first")
-        if over != digest(self._text()):
-            raise DataError("the rules were changed meanwhile; load the page again and make your change anew")
-        _write(self._path, text)
-        return self.current()
+        with _alone(self._path):  # of two who edited the same text, the second to come must find the first one's
+            if over != digest(self._text()):
+                raise DataError("the rules were changed meanwhile; load the page again and make your change anew")
+            _write(self._path, text)
+            return self.current()
 
     def _before(self, stored: Buckets) -> int | None:
         try:
@@ -194,6 +198,21 @@ def _since(stored: Buckets) -> datetime:
     return stored.start + int((stored.run > 0).argmax()) * MINUTE
 
 
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Holds the file against every other dashboard's saving, threads and processes alike.
+
+    The lock is on a file beside it: the file itself is another one after each saving.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            lock = held.enter_context(path.with_name(f".{path.name}.lock").open("ab"))
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of this opening, not of the process; ends when it is closed
+        except OSError as error:
+            raise _unwritable(error) from None
+        yield
+
+
 def _write(path: Path, text: str) -> None:
     try:
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="\n", dir=path.parent, delete=False) as draft:
@@ -203,4 +222,8 @@ def _write(path: Path, text: str) -> None:
         Path(draft.name).chmod(path.stat().st_mode & 0o777)
         os.replace(draft.name, path)
     except OSError as error:
-        raise DataError(f"the rules cannot be written: {error.strerror}; may the dashboard write there?") from None
+        raise _unwritable(error) from None
+
+
+def _unwritable(error: OSError) -> DataError:
+    return DataError(f"the rules cannot be written: {error.strerror}; may the dashboard write there?")

@@ -17,8 +17,8 @@ MOST_SERIES: Final = 300
 
 _SPAN = "run = :run AND hour >= :first AND hour < :end"
 _LOUDEST = text(f"""
-    SELECT topic, coalesce(lang, '*') AS lang, '*' AS entity, sum(negative) AS negative FROM bucket_hour
-    WHERE {_SPAN} AND entity = '*' GROUP BY GROUPING SETS ((topic), (topic, lang))
+    SELECT coalesce(topic, '*') AS topic, coalesce(lang, '*') AS lang, '*' AS entity, sum(negative) AS negative
+    FROM bucket_hour WHERE {_SPAN} AND entity = '*' GROUP BY GROUPING SETS ((), (topic), (lang), (topic, lang))
     UNION ALL
     SELECT '*', '*', entity, sum(negative) FROM bucket_hour WHERE {_SPAN} AND entity <> '*' GROUP BY entity
     ORDER BY negative DESC, topic, lang, entity LIMIT :most
@@ -52,14 +52,14 @@ def buckets(engine: Engine, run: str, end: datetime, days: int) -> Buckets | Non
 
 
 def _aligned(series: tuple[Series, ...], first: datetime, minutes: int, rows: Any) -> Buckets:
-    """Each row counts for its series, and that of all languages of its topic; an entity's for all topics of it."""
+    """Each row counts for its series, and those over all topics, all languages or both; an entity's for its own."""
     place = {one: at for at, one in enumerate(series)}
     negative, articles = (np.zeros((len(series), minutes), np.int64) for _ in range(2))
     run = np.zeros(minutes, np.int64)
     for row in rows:
         if row.entity == ALL:
             run[row.cell] += row.articles
-            wanted = [Series(row.topic), Series(row.topic, row.lang)]
+            wanted = [Series(ALL), Series(row.topic), Series(ALL, row.lang), Series(row.topic, row.lang)]
         else:
             wanted = [Series(ALL, ALL, row.entity)]
         for one in wanted:

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, R
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Engine
 
+from crosswind.dashboard.cursors import LAST, event_id
 from crosswind.dashboard.problems import refusals
 from crosswind.dashboard.pulse import BEAT, EventStream, Pulse
 from crosswind.dashboard.subscription_models import (
@@ -69,6 +70,8 @@ class Doors:
         """A dependency that gives the caller's token."""
 
         def dependency(request: Request, authorization: Annotated[str, Header(max_length=200)] = "") -> Token:
+            if "\x00" in request.path_params.get("subscription_id", ""):
+                raise HTTPException(400, "an id holds no NUL character; list the subscriptions to see their ids")
             token = self.find(authorization, scope) or (None if authorization else self._pass_of(request, scope))
             if token is None:
                 raise HTTPException(401, f"send a token with the scope {scope}: Authorization: Bearer cwt_…")
@@ -194,12 +197,15 @@ def _add_streams(router: APIRouter, desk: Desk, doors: Doors, pulse: Pulse) -> N
         token: Token = listens,
     ) -> EventStream:
         await asyncio.to_thread(_known, desk, subscription_id, token)
-        seq = int(last_event_id) if last_event_id else await asyncio.to_thread(desk.store.newest, subscription_id)
+        after = event_id(last_event_id) if last_event_id else None
+        seq = await asyncio.to_thread(desk.store.newest, subscription_id) if after is None else after
         alerts = _alerts(desk, pulse, subscription_id, seq, lambda: doors.find(authorization, "alerts:read"))
         return EventStream(_events(alerts), headers=_HEADERS)
 
     @router.websocket("/subscriptions/{subscription_id}/ws")
-    async def socket(websocket: WebSocket, subscription_id: str, after: int | None = None) -> None:
+    async def socket(
+        websocket: WebSocket, subscription_id: str, after: Annotated[int | None, Query(ge=0, le=LAST)] = None
+    ) -> None:
         authorization = websocket.headers.get("authorization", "")
         token = await asyncio.to_thread(doors.find, authorization, "alerts:read")
         await websocket.accept()

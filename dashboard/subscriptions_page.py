@@ -7,7 +7,7 @@ from typing import Any
 from dash import dcc, html
 
 from crosswind.dashboard.components import NOTHING, labelled, when
-from crosswind.dashboard.forms import button, choice, form, word
+from crosswind.dashboard.forms import button, choice, form, lines, word
 from crosswind.dashboard.i18n import _
 from crosswind.dashboard.models_page import table
 from crosswind.dashboard.place import Place
@@ -65,7 +65,7 @@ def skeleton() -> Any:
         word(_("Target"), "target", "https://…"),
         word(_("Topics"), "topics[]", "credit, macro"),
         word(_("Languages"), "languages[]", "en, zh"),
-        word(_("Names"), "entities[]", "Northgate Bank"),
+        lines(_("Names, one a line"), "entities[]", "Northgate Bank\nAmazon.com, Inc."),
         choice(_("At least"), "severity", {"warning": _("warning"), "critical": _("critical")}),
         choice(_("Messages in"), "language", {tag: tag for tag in LANGUAGES}),
         word(_("Messages per hour at most"), "cap_per_hour#", kind="number"),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from math import comb
+from math import comb, inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -111,8 +111,9 @@ def compare(
     Args:
         before, after: logits [n, labels] of the reference and of the exported model, for the n rows.
     """
-    old, new = answers(before, head, unsure_below), answers(after, head, unsure_below)
-    difference = np.abs(before.astype(np.float64) - after)
+    with np.errstate(invalid="ignore"):  # what is no number is for `judge` to refuse
+        old, new = answers(before, head, unsure_below), answers(after, head, unsure_below)
+        difference = np.abs(before.astype(np.float64) - after)
     places = {label: index for index, label in enumerate(head.labels)}
     truth = np.asarray([places.get(row.label(head.name) or "", -1) for row in rows], np.int64)
     langs = np.asarray([row.lang for row in rows])
@@ -135,14 +136,18 @@ def judge(precision: str, comparisons: Sequence[Comparison], strict: bool = Fals
     98 % from 99 %, unless chance alone explains the excess in more than 1 of 100 exports (exact binomial test for
     agreement, paired bootstrap for macro-F1). Such a language is `UNDECIDED`, and is named in the report.
 
+    Logits that are no finite numbers fail at every precision: a NaN is beyond no limit, and answers the same label.
+
     Args:
         strict: the measured figure decides in each language too.
     """
     if precision == "fp32":
-        return [_verdict(c, "logit difference", c.largest, FP32_LIMIT, c.largest > FP32_LIMIT, True)
+        return [_verdict(c, "logit difference", c.largest, FP32_LIMIT, not c.largest <= FP32_LIMIT, True)
                 for c in comparisons]  # fmt: skip
     verdicts = []
     for c in comparisons:
+        if not isfinite(c.largest):
+            verdicts.append(_verdict(c, "logit difference", c.largest, inf, True, True))
         sure = strict or c.lang == ALL
         certain = sure or binomial_tail(c.texts, c.flips, 1 - AGREEMENT) < LEVEL
         verdicts.append(_verdict(c, "agreement", c.agreement, AGREEMENT, c.agreement < AGREEMENT, certain))

@@ -4,21 +4,26 @@ One folder per version, `ADDRESS/VERSION/`, named by content, so that nothing th
 written last: a folder without one is an upload that did not end, and is not listed.
 """
 
+import errno
+import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import fsspec  # type: ignore[import-untyped]
 import msgspec
 
-from crosswind.errors import BundleError
+from crosswind.errors import BundleError, CrosswindError
 from crosswind.export.atomic import publish, staging
 from crosswind.export.bundle import FORMAT, MANIFEST, SHIPPED, Manifest, verify
 from crosswind.settings import Settings
 
 DEFAULT = "default"
 """The address of the shipped bundle, wherever it is installed."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What a copy from a remote says of the place it is written to: no remote says so of reading."""
 
 
 class Registry:
@@ -32,32 +37,38 @@ class Registry:
         self._files, self._root = _open(address)
 
     def bundles(self) -> list[Manifest]:
-        """The manifests of all complete bundles, by name and version."""
-        if not self._files.isdir(self._root):
-            return []
-        found = [self._read(path) for path in self._files.glob(f"{self._root}/*/{MANIFEST}")]
+        """The manifests of all complete bundles, by name and version.
+
+        Raises:
+            BundleError: the place cannot be read.
+        """
+        with _reading(self._root):
+            if not self._files.isdir(self._root):
+                return []
+            found = [self._read(path) for path in self._files.glob(f"{self._root}/*/{MANIFEST}")]
         return sorted((m for m in found if m is not None), key=lambda m: (m.name, m.version))
 
     def add(self, folder: Path, trusted: str | None = None) -> Manifest:
-        """Copies a bundle in; one that is there already and whole is left alone.
+        """Copies a bundle in. Of a version that is there already, only what is missing or altered is written.
 
         Raises:
-            BundleError: the bundle does not verify, or the place cannot be written; what was there is unchanged.
+            BundleError: the bundle does not verify, or the place cannot be read or written; what was there stays.
         """
         manifest = verify(folder, trusted)
         target = f"{self._root}/{manifest.version}"
-        if self._whole(manifest):
-            return manifest
+        with _reading(target):
+            fresh = not self._files.exists(target)
+            wanted = [name for name, digest in sorted(manifest.files.items()) if not self._holds(target, name, digest)]
+            wanted += [] if self._tells(target, manifest) else [MANIFEST]
         try:
-            self._files.makedirs(target, exist_ok=True)
-            self._remove(f"{target}/{MANIFEST}")
-            for name in sorted(manifest.files):
-                self._files.put_file(str(folder / name), f"{target}/{name}")
-            self._files.put_file(str(folder / MANIFEST), f"{target}/.{MANIFEST}")
-            self._files.mv(f"{target}/.{MANIFEST}", f"{target}/{MANIFEST}")
-        except OSError as error:
-            self._files.rm(target, recursive=True)
-            raise BundleError(f"cannot add to {self._root}: {error.strerror or error}; nothing was added") from error
+            if wanted:
+                self._files.makedirs(target, exist_ok=True)
+            for name in wanted:
+                self._put(folder / name, target)
+        except Exception as error:  # a remote's library has errors of its own, which share no base
+            if fresh:
+                self._discard(target)
+            raise BundleError(f"cannot add to {self._root}: {_reason(error)}; nothing was added") from error
         return manifest
 
     def find(self, what: str) -> Manifest:
@@ -78,23 +89,39 @@ class Registry:
         """The address of a version, for `fetch`."""
         return str(self._files.unstrip_protocol(f"{self._root}/{version}"))
 
-    def _whole(self, manifest: Manifest) -> bool:
-        """Whether a local copy verifies, signature included; a remote one is written again: same content."""
-        local = _local(self.address(manifest.version))
+    def _holds(self, target: str, name: str, digest: str) -> bool:
         try:
-            return local is not None and verify(local) == manifest
-        except BundleError:
+            with self._files.open(f"{target}/{name}", "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest() == digest
+        except FileNotFoundError:
             return False
+
+    def _tells(self, target: str, manifest: Manifest) -> bool:
+        """Whether the manifest is there. A copy that is not signed does not take a signature away."""
+        kept = self._read(f"{target}/{MANIFEST}")
+        if kept is None:
+            return False
+        return kept == msgspec.structs.replace(manifest, signature=manifest.signature or kept.signature)
 
     def _read(self, path: str) -> Manifest | None:
         try:
             return msgspec.json.decode(self._files.cat_file(path), type=Manifest)
-        except msgspec.DecodeError:
+        except (FileNotFoundError, msgspec.DecodeError):
             return None
 
-    def _remove(self, path: str) -> None:
-        if self._files.exists(path):
-            self._files.rm(path)
+    def _put(self, file: Path, target: str) -> None:
+        """Puts a file there under another name first, so that one that is there is replaced whole or stays."""
+        partial = f"{target}/.{file.name}"
+        try:
+            self._files.put_file(str(file), partial)
+            self._files.mv(partial, f"{target}/{file.name}")
+        except BaseException:
+            self._discard(partial)
+            raise
+
+    def _discard(self, path: str) -> None:
+        with suppress(Exception):  # what failed may fail here again; without a manifest nothing of it is listed
+            self._files.rm(path, recursive=True)
 
 
 def registry_of(settings: Settings) -> Registry:
@@ -110,7 +137,7 @@ def fetch(address: str, version: str, cache: Path, trusted: str | None = None) -
     """The local folder of a verified bundle: itself where it is local, else a copy in `cache`, made in one step.
 
     Raises:
-        BundleError: it is not there, does not verify, or is of another version.
+        BundleError: it is not there, cannot be read, does not verify, or is of another version.
     """
     local = SHIPPED if address == DEFAULT else _local(address)
     folder = local or cache / version
@@ -135,12 +162,13 @@ def _download(address: str, folder: Path, trusted: str | None) -> None:
     with staging(folder) as work:
         made = work / "bundle"
         made.mkdir()
-        try:
-            files.get_file(f"{root}/{MANIFEST}", str(made / MANIFEST))
-        except FileNotFoundError:
-            raise BundleError(f"there is no bundle at {address}") from None
-        for name in _names((made / MANIFEST).read_bytes(), address):
-            files.get_file(f"{root}/{name}", str(made / name))
+        with _reading(address):
+            try:
+                files.get_file(f"{root}/{MANIFEST}", str(made / MANIFEST))
+            except FileNotFoundError:
+                raise BundleError(f"there is no bundle at {address}") from None
+            for name in _names((made / MANIFEST).read_bytes(), address):
+                files.get_file(f"{root}/{name}", str(made / name))
         verify(made, trusted)
         publish(made, folder)
 
@@ -167,9 +195,28 @@ def _names(manifest: bytes, address: str) -> Sequence[str]:
 def _open(address: str) -> tuple[Any, str]:
     try:
         files, root = fsspec.core.url_to_fs(address)
-    except (ValueError, ImportError) as error:
+    except Exception as error:  # some log in here, with errors of their own
         raise BundleError(f"cannot open {address}: {error}") from None
     return files, str(root).rstrip("/")
+
+
+@contextmanager
+def _reading(address: str) -> Iterator[None]:
+    """Whatever a file system's library raises becomes ours: botocore's errors, for one, are no OSErrors."""
+    try:
+        yield
+    except CrosswindError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise
+        raise BundleError(f"cannot read {address}: {_reason(error)}; is the address right, may it be read from here?"
+                          ) from error  # fmt: skip
+
+
+def _reason(error: Exception) -> str:
+    told = error.strerror if isinstance(error, OSError) else None
+    return told or " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _local(address: str) -> Path | None:

@@ -1,13 +1,13 @@
 """The parity report: JSON, and one HTML page with Plotly that needs no network."""
 
 import html
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -104,8 +104,11 @@ class Report:
 
 
 def write_report(report: Report, out: Path, kind: str) -> None:
-    """Writes `OUT.KIND.json` and `OUT.KIND.html` beside a bundle's folder, each in one step."""
-    content = json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n"
+    """Writes `OUT.KIND.json` and `OUT.KIND.html` beside a bundle's folder, each in one step.
+
+    What is no finite number is null in the JSON.
+    """
+    content = msgspec.json.format(msgspec.json.encode(report.to_json()), indent=1).decode() + "\n"
     for suffix, text in (("json", content), ("html", to_html(report))):
         path = out.parent / f"{out.name}.{kind}.{suffix}"
         partial = path.with_name(f".{path.name}.partial")

@@ -204,27 +204,32 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Accuracy, macro-F1 with intervals, confusion and calibration of a model on a labelled file, per language.
 
+    A bundle answers as in service: a sentiment that it is unsure of counts as neutral, and where CROSSWIND_TRUSTED_KEY
+    is set it must be signed. A MODEL_DIR answers with what is most probable.
+
     Example: crosswind evaluate --bundle default --data headlines.csv --map text=title --lang fr --out report
     """
     from crosswind.export.bundle import resolve
     from crosswind.models import evaluation, prepare
     from crosswind.models.network import Task, read_manifest
+    from crosswind.settings import load_settings
     from crosswind.stream.adapters.onnx_scorer import OnnxScorer
 
     rows = list(prepare.to_rows(
         prepare.read_table(file), pairs(columns or [], "--map"), {"lang": lang} if lang else {},
         pairs(labels or [], "--label"),
     ))  # fmt: skip
-    texts = [row.text for row in rows]
+    texts, unsure_below = [row.text for row in rows], 0.0
     if model is not None:
         manifest = read_manifest(model)
         logits, tasks, temperature = evaluation.classifier(model)(texts), manifest.tasks, manifest.temperature
     else:
-        scorer = OnnxScorer(resolve(bundle))
-        heads = scorer.manifest.heads
+        settings = load_settings()
+        scorer = OnnxScorer(resolve(bundle), settings.device, settings.threads, settings.trusted_key)
+        heads, unsure_below = scorer.manifest.heads, scorer.manifest.unsure_below
         logits, tasks = scorer.logits(texts), tuple(Task(head.name, head.labels) for head in heads)
         temperature = {head.name: head.temperature for head in heads}
-    scores = evaluation.score(rows, logits, tasks, temperature, by)
+    scores = evaluation.score(rows, logits, tasks, temperature, by, unsure_below)
     if out is not None:
         evaluation.write_report(scores, out)
     typer.echo(evaluation.as_table(scores))

@@ -45,6 +45,7 @@ def score(
     tasks: Iterable["Task"],
     temperature: dict[str, float] | None = None,
     by: str = "lang",
+    unsure_below: float = 0.0,
 ) -> list[Score]:
     """Score every task on all rows that carry its label, and on each group of them.
 
@@ -54,6 +55,8 @@ def score(
         tasks: the heads.
         temperature: per task, 1 where absent.
         by: the field of `Row` that groups: `lang` or `source`.
+        unsure_below: a sentiment less probable than this is answered with neutral, as in service; 0: never. The
+            calibration error is that of the probabilities, which it does not change.
 
     Raises:
         DataError: no row carries any label, or one that the task does not know.
@@ -66,17 +69,26 @@ def score(
             raise DataError(f"task {task.name}: labels {unknown} are not among {list(task.labels)}")
         truth = np.array([task.labels.index(str(rows[i].label(task.name))) for i in known], dtype=np.int64)
         probabilities = softmax(logits[task.name][known], (temperature or {}).get(task.name, 1.0))
+        answers = _answers(task, probabilities, unsure_below)
         groups = np.array([str(getattr(rows[i], by)) for i in known])
         for name in [ALL, *sorted(set(groups.tolist()))] if known else []:
             chosen = np.ones(len(known), dtype=bool) if name == ALL else groups == name
-            found.append(_score(task, name, truth[chosen], probabilities[chosen]))
+            found.append(_score(task, name, truth[chosen], answers[chosen], probabilities[chosen]))
     if not found:
         raise DataError("no row carries a label of this model's tasks: nothing to evaluate")
     return found
 
 
-def _score(task: "Task", group: str, truth: NDArray[np.int64], probabilities: NDArray[np.float64]) -> Score:
-    answers = probabilities.argmax(1)
+def _answers(task: "Task", probabilities: NDArray[np.float64], unsure_below: float) -> NDArray[np.int64]:
+    best: NDArray[np.int64] = probabilities.argmax(1)
+    if task.name != "sentiment" or not unsure_below:
+        return best
+    return np.where(probabilities.max(1) < unsure_below, task.labels.index("neutral"), best)
+
+
+def _score(
+    task: "Task", group: str, truth: NDArray[np.int64], answers: NDArray[np.int64], probabilities: NDArray[np.float64]
+) -> Score:  # fmt: skip
     table = confusion(truth.tolist(), answers.tolist(), len(task.labels))
     low, high = bootstrap(truth.tolist(), answers.tolist(), len(task.labels))
     return Score(

@@ -31,7 +31,8 @@ from itertools import chain
 from typing import Any, cast
 
 import faust
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, RecordListTooLargeError
 from faust.transport.drivers.aiokafka import Producer
 from faust.types import StreamT
 
@@ -293,8 +294,17 @@ class Publisher:
         if batch.scored:
             await send_bulk(producer, settings.scored_topic, batch.scored)
         for letter in batch.dead:
-            message = letter.message
-            found = dead_letters.headers(message.origin, letter.error, "VALUE_CONVERTER")
-            await producer.send_and_wait(
-                settings.dead_topic, key=message.key, value=message.value, headers=list(found.items())
-            )
+            await _bury(producer, settings.dead_topic, letter)
+
+
+async def _bury(producer: AIOKafkaProducer, topic: str, letter: DeadLetter) -> None:
+    """Publishes a dead letter. One that is too large unpacked (a record is packed on the wire, and may unpack to any
+    size) never fits, however often it is sent: it goes without its message, and says which one it was."""
+    message = letter.message
+    found = dead_letters.headers(message.origin, letter.error, "VALUE_CONVERTER")
+    try:
+        await producer.send_and_wait(topic, key=message.key, value=message.value, headers=list(found.items()))
+    except (MessageSizeTooLargeError, RecordListTooLargeError):
+        found |= dead_letters.in_place_of(message.value)
+        key = found[dead_letters.SHA256]  # the key may be what is too large, and a record must have one of the two
+        await producer.send_and_wait(topic, key=key, value=None, headers=list(found.items()))

@@ -1,8 +1,9 @@
 """Health, metrics and status of a worker, on loopback; and the watch that ends a worker which is stuck.
 
 A worker can be up and consume nothing: Faust was seen to restart an agent, or to lose a rebalance, and then to hand out
-no more records while it went on sending heartbeats. So a worker lives as long as its committed offsets advance while
-there is lag. One that waits for a database or a broker that is away lives too: a restart would not help.
+no more records while it went on sending heartbeats. So a worker lives as long as its offsets advance while there is
+lag; offsets that no record has, of transactions' markers and of dropped records, are none. One that waits for a
+database or a broker that is away lives too: a restart would not help.
 """
 
 import asyncio
@@ -38,21 +39,22 @@ class Look:
     """What a look at the offsets found.
 
     Attributes:
-        committed: per partition that is assigned here, the committed offset; 0 where there is none.
+        reached: per partition that is assigned here, the offset before which nothing is left to do: the committed one
+            or, where nothing is open, the one that is read next.
         ends: per partition, the offset after its last record, as far as the broker said.
         waits: how often something waited for a database or broker so far.
         broker: whether a broker accepts connections.
     """
 
-    committed: Mapping[TP, int]
+    reached: Mapping[TP, int]
     ends: Mapping[TP, int]
     waits: float = 0.0
     broker: bool = True
 
     @property
     def lag(self) -> int:
-        """Records that are not committed."""
-        return sum(max(0, end - self.committed.get(tp, 0)) for tp, end in self.ends.items())
+        """Records that are not done."""
+        return sum(max(0, end - self.reached.get(tp, 0)) for tp, end in self.ends.items())
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Liveness:
             or look.lag == 0
             or not look.broker
             or look.waits > before.waits
-            or dict(look.committed) != dict(before.committed)
+            or dict(look.reached) != dict(before.reached)
         )
         if moved:
             self._moved_at = now
@@ -141,14 +143,14 @@ class Watch:
         if not assigned:
             return Look({}, {}, waits)
         consumer = cast("ChunkConsumer", self._app.consumer)
-        known = consumer.committed()
-        committed = {tp: known.get(tp, 0) for tp in assigned}
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                return Look(committed, dict(await consumer.highwaters(*assigned)), waits)
+                ends = dict(await consumer.highwaters(*assigned))
+                return Look(await consumer.reached(assigned), ends, waits)
         except (TimeoutError, KafkaError, ConnectionError):
-            seen = self._liveness._seen
-            return Look(committed, seen.ends if seen else {}, waits, await self._broker_answers())
+            seen, known = self._liveness._seen or Look({}, {}), consumer.committed()
+            reached = {tp: max(known.get(tp, 0), seen.reached.get(tp, 0)) for tp in assigned}
+            return Look(reached, seen.ends, waits, await self._broker_answers())
 
     async def _broker_answers(self) -> bool:
         for url in self._app.conf.broker_consumer:
@@ -165,7 +167,7 @@ class Watch:
 def _by_topic(look: Look) -> dict[str, int]:
     lags: dict[str, int] = {}
     for tp, end in look.ends.items():
-        lags[tp.topic] = lags.get(tp.topic, 0) + max(0, end - look.committed.get(tp, 0))
+        lags[tp.topic] = lags.get(tp.topic, 0) + max(0, end - look.reached.get(tp, 0))
     return lags
 
 

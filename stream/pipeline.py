@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar, cast
 
 import faust
@@ -22,7 +23,7 @@ from faust.types import EventT, StreamT
 
 from crosswind.stream.adapters.kafka.chunks import records_of
 from crosswind.stream.domain.article import Origin
-from crosswind.stream.service.scoring import Message, moment
+from crosswind.stream.service.scoring import Message, received
 
 STUCK = 70
 """Exit status (EX_SOFTWARE) of a worker that met an error it can neither wait out nor dead-letter."""
@@ -31,6 +32,10 @@ CHUNKS = 32
 
 Event = EventT[Any]
 T = TypeVar("T")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 class Backlog:
@@ -88,6 +93,7 @@ class Steps(Generic[T]):
         settled: called right before a batch is acked.
         most, linger: records and seconds of a batch at most.
         ahead: prepared batches that wait at most, and so share one call of `settle`.
+        clock: aware; what counts where a record's own time makes no sense.
     """
 
     prepare: Callable[[list[Message]], T]
@@ -97,6 +103,7 @@ class Steps(Generic[T]):
     most: int
     linger: float
     ahead: int = 1
+    clock: Callable[[], datetime] = _now
 
 
 async def drain(stream: StreamT[Any], steps: Steps[T]) -> None:
@@ -108,7 +115,7 @@ async def drain(stream: StreamT[Any], steps: Steps[T]) -> None:
     async def prepare() -> None:
         while True:
             events = await backlog.take(steps.most, steps.linger)
-            messages = messages_of(events)
+            messages = messages_of(events, steps.clock())
             await ready.put((events, messages, await loop.run_in_executor(steps.executor, steps.prepare, messages)))
 
     async def settle() -> None:
@@ -148,10 +155,10 @@ def end_process(error: BaseException) -> None:
     os._exit(STUCK)
 
 
-def messages_of(events: Sequence[Event]) -> list[Message]:
-    """The records of chunks, in order."""
+def messages_of(events: Sequence[Event], now: datetime) -> list[Message]:
+    """The records of chunks, in order; `now` (aware) is when those were received whose time makes no sense."""
     return [
-        Message(Origin(record.topic, record.partition, record.offset), moment(record.timestamp), record.key,
+        Message(Origin(record.topic, record.partition, record.offset), received(record.timestamp, now), record.key,
                 record.value, record.headers)
         for event in events for record in records_of(event.message)
     ]  # fmt: skip

@@ -31,7 +31,7 @@ _INCIDENT = text("""
     INSERT INTO incident (run, incident_id, rule, rule_version, topic, lang, entity, state, severity, started_at,
         observed, expected, p_value, negative_share, sources, headlines, languages, evidence, model, group_id)
     VALUES (:run, :incident_id, :rule, :rule_version, :topic, :lang, :entity, :state, :severity, :at, :observed,
-        :expected, :p_value, :negative_share, :sources, :headlines, :languages, :evidence, :model, :incident_id)
+        :expected, :p_value, :negative_share, :sources, :headlines, :languages, :evidence, :model, :group_id)
     ON CONFLICT DO NOTHING""")
 _TRANSITION = text("""
     INSERT INTO transition (run, incident_id, state, seq, at, recorded_at, payload)
@@ -52,7 +52,7 @@ def put(connection: Connection, *alerts: Alert) -> None:
     """Writes transitions as the engine does, then the outbox, in the caller's transaction."""
     for one in alerts:
         values = {**msgspec.structs.asdict(one), "payload": msgspec.json.encode(one).decode()}
-        connection.execute(_INCIDENT, values)
+        connection.execute(_INCIDENT, {**values, "group_id": one.group or one.incident_id})
         connection.execute(_TRANSITION, values)
     enqueue(connection, "live", alerts)
 

@@ -58,7 +58,8 @@
     refresh();
   });
 
-  // A form's fields as JSON: `name[]` is words between commas, `name#` a number; what is empty is left out.
+  // A form's fields as JSON: `name[]` is words between commas, in a field of many lines one a line (names of companies
+  // have commas in them), `name#` a number; what is empty is left out.
   function fields(form) {
     const body = {};
     form.querySelectorAll("[name]").forEach(function (field) {
@@ -66,7 +67,8 @@
       const keep = field.type === "hidden" || field.tagName === "TEXTAREA";
       if (!text && !keep) return;
       if (field.name.endsWith("[]")) {
-        body[field.name.slice(0, -2)] = text.split(/[,，、]/).map(function (word) { return word.trim(); }).filter(Boolean);
+        const between = field.tagName === "TEXTAREA" ? /\n/ : /[,，、]/;
+        body[field.name.slice(0, -2)] = text.split(between).map(function (word) { return word.trim(); }).filter(Boolean);
       } else if (field.name.endsWith("#")) body[field.name.slice(0, -1)] = Number(text);
       else body[field.name] = keep ? field.value : text;
     });

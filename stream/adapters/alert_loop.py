@@ -39,6 +39,8 @@ from crosswind.stream.service.stories import StoryEngine
 
 INTERVAL = 0.1
 """Seconds between ticks."""
+LONGEST_PAUSE = 5.0
+"""Seconds between two tries while database or broker are away; from `INTERVAL` it doubles up to there."""
 BATCH = 100
 """Transitions published per turn at most."""
 SEND_SECONDS = 10.0
@@ -100,25 +102,43 @@ def worker_stories(settings: Settings, engine: Engine) -> StoryEngine | None:
 
 
 async def run_alerts(parts: AlertParts, engine: Engine, app: faust.App) -> None:
-    """Evaluates and publishes until cancelled. What is transient is logged and tried again."""
+    """Evaluates and publishes until cancelled. What is transient is logged, once for an outage, and tried again."""
     topic = app.topic(parts.settings.alerts_topic)
     evaluator = alert_engine(parts.settings, engine)
     stories = cache(lambda: worker_stories(parts.settings, engine))  # an error is not cached: it is asked again
     executor = ThreadPoolExecutor(1, thread_name_prefix="alerts")
+    outage = _Outage(parts.metrics)
     try:
         while True:
             try:
                 await _evaluate(parts, lambda: told_and_evaluated(stories(), evaluator), executor)
                 await _publish(unpublished(engine, parts.settings.run, BATCH), executor, topic, parts.tracing)
+                outage.over()
             except DatabaseError as error:
-                parts.metrics.retries.labels("database").inc()
-                _log.warning("alerts wait for the database", error=str(error)[:300])
+                outage.of("database", error)
             except (KafkaError, TimeoutError, ConnectionError) as error:
-                parts.metrics.retries.labels("broker").inc()
-                _log.warning("alerts wait for the broker", error=str(error)[:300] or type(error).__name__)
-            await asyncio.sleep(INTERVAL)
+                outage.of("broker", error)
+            await asyncio.sleep(outage.pause)
     finally:
         executor.shutdown(wait=False)  # waiting here would stop the loop that the thread's work may need
+
+
+class _Outage:
+    """What the task waits for, said when it begins and when it is over; `pause`: seconds to the next turn."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics, self._what, self.pause = metrics, "", INTERVAL
+
+    def of(self, what: str, error: Exception) -> None:
+        self._metrics.retries.labels(what).inc()
+        if what != self._what:
+            _log.warning(f"alerts wait for the {what}", error=str(error)[:300] or type(error).__name__)
+        self._what, self.pause = what, min(2 * self.pause, LONGEST_PAUSE)
+
+    def over(self) -> None:
+        if self._what:
+            _log.info(f"alerts no longer wait for the {self._what}")
+        self._what, self.pause = "", INTERVAL
 
 
 def told_and_evaluated(stories: StoryEngine | None, evaluator: AlertEngine) -> list[Alert]:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from crosswind.errors import DatabaseError
 from crosswind.stream.adapters.postgres import score_versions
-from crosswind.stream.adapters.postgres.deployments import database
+from crosswind.stream.adapters.postgres.errors import database
 from crosswind.stream.adapters.postgres.score_versions import Selection
 from crosswind.stream.service.deployment import (
     Candidate,

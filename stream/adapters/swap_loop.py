@@ -14,7 +14,7 @@ import faust
 import structlog
 from sqlalchemy import Engine
 
-from crosswind.errors import CrosswindError, DatabaseError
+from crosswind.errors import DatabaseError
 from crosswind.export import bundle
 from crosswind.export.registry import DEFAULT, fetch
 from crosswind.settings import Settings
@@ -52,14 +52,16 @@ def open_scorer(settings: Settings, engine: Engine) -> SwapScorer:
             return _started(book, settings, _loader(settings, None)(wanted), event_of(wanted, Kind.ACTIVE, name))
         except DatabaseError:
             raise
-        except CrosswindError as error:
+        except Exception as error:  # whatever a bundle does to a loader, a worker must start
             _log.error("the deployed bundle cannot be used", version=wanted.version, error=explain(error))
             book.record(settings.run, event_of(wanted, Kind.FAILED, name, explain(error)))
     if wanted is not None and last is not None and last.version != wanted.version:
         try:
             scorer = _load(settings, last.address, last.version, None)
             return _started(book, settings, scorer, started(last.version, last.address, name))
-        except CrosswindError as error:
+        except DatabaseError:
+            raise
+        except Exception as error:
             _log.error("the bundle that was live cannot be used", version=last.version, error=explain(error))
     scorer = load_checked(bundle.resolve(settings.model), None, settings.device, settings.threads, settings.trusted_key)
     address = DEFAULT if settings.model == DEFAULT else str(bundle.resolve(settings.model).absolute())

@@ -4,14 +4,15 @@ Unknown fields are ignored. An unknown major version is not guessed at: it is a 
 """
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from crosswind.errors import ContractError, Reason
-from crosswind.stream.domain.article import Article, Origin, Score, ScoredArticle, Sentiment
+from crosswind.stream.domain.article import PPM, Article, Origin, Score, ScoredArticle, Sentiment
 
 VERSION = 1
+_FIRST, _END = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class RawNews(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -56,6 +57,31 @@ class ScoredNews(msgspec.Struct, kw_only=True):
     meaning: bytes = b""
 
 
+_Share = Annotated[int, msgspec.Meta(ge=0, le=PPM)]
+_Moment = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class _Storable(ScoredNews, kw_only=True):
+    """`news.scored` as far as the database can hold it: what it cannot would be tried again for ever.
+
+    These bounds are the reader's. The schema keeps none: within version 1 it may not become stricter.
+    """
+
+    article_id: Annotated[str, msgspec.Meta(max_length=256)]  # this and the names below are parts of index keys
+    lang: Annotated[str, msgspec.Meta(max_length=16)]
+    published_at: _Moment
+    first_seen_at: _Moment
+    entities: list[Annotated[str, msgspec.Meta(max_length=512)]]
+    origin_topic: Annotated[str, msgspec.Meta(max_length=249)]
+    origin_partition: Annotated[int, msgspec.Meta(ge=0, lt=2**21)]  # `ingest.LANES` of them are numbered in 31 bits
+    origin_offset: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    topic: Annotated[str, msgspec.Meta(max_length=100)]
+    negative_ppm: _Share
+    neutral_ppm: _Share
+    positive_ppm: _Share
+    topic_ppm: _Share
+
+
 class Alert(msgspec.Struct, kw_only=True):
     """`alerts` v1: one transition of one incident."""
 
@@ -94,7 +120,7 @@ class _Version(msgspec.Struct):
 
 
 _raw = msgspec.json.Decoder(RawNews)
-_scored = msgspec.json.Decoder(ScoredNews)
+_scored = msgspec.json.Decoder(_Storable)
 _version = msgspec.json.Decoder(_Version)
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -120,9 +146,11 @@ def decode_scored(value: bytes | None) -> ScoredArticle:
     """One `news.scored` message.
 
     Raises:
-        ContractError: with the reason it goes to `news.dead` for.
+        ContractError: with the reason it goes to `news.dead` for; also for what the database cannot hold.
     """
     news: ScoredNews = _decode(_scored, value, None)
+    if value and rb"\u0000" in value:  # else there is none: JSON has no other way to write it
+        _refuse_nul(news)
     article = Article(
         article_id=news.article_id,
         source=news.source,
@@ -130,8 +158,8 @@ def decode_scored(value: bytes | None) -> ScoredArticle:
         body=news.body,
         url=news.url,
         lang=news.lang,
-        published_at=news.published_at.astimezone(UTC),
-        first_seen_at=news.first_seen_at.astimezone(UTC),
+        published_at=_held("published_at", news.published_at),
+        first_seen_at=_held("first_seen_at", news.first_seen_at),
         entities=tuple(news.entities),
         title_key=news.title_key,
         origin=Origin(news.origin_topic, news.origin_partition, news.origin_offset),
@@ -148,6 +176,24 @@ def decode_scored(value: bytes | None) -> ScoredArticle:
         meaning=news.meaning,
     )
     return ScoredArticle(article, score)
+
+
+def _refuse_nul(news: ScoredNews) -> None:
+    for name in news.__struct_fields__:
+        found = getattr(news, name)
+        if any("\0" in text for text in (found if isinstance(found, list) else [found]) if isinstance(text, str)):
+            raise ContractError(Reason.BAD_FIELD, f"{name} holds a NUL, which the database cannot")
+
+
+def _held(name: str, time: datetime) -> datetime:
+    """A time in UTC; within the years that can be counted with on either side."""
+    try:
+        found = time.astimezone(UTC)
+    except (OverflowError, ValueError):
+        raise ContractError(Reason.BAD_FIELD, f"{name} is beyond the calendar") from None
+    if not _FIRST <= found < _END:
+        raise ContractError(Reason.BAD_FIELD, f"{name} {found.isoformat()} is not between 1970 and 9998")
+    return found
 
 
 def encode_scored(scored: ScoredArticle) -> bytes:

@@ -119,7 +119,7 @@ class Incident:
 
     @property
     def leads(self) -> bool:
-        """Whether it is the one of its group that is told of."""
+        """Whether it is the first of its group: the one that is told to those who want everything."""
         return self.group in ("", self.incident_id)
 
     @property

@@ -1,7 +1,7 @@
 """What subscribers hear of an incident that goes on: worse, again, or no longer silenced."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from crosswind.stream.domain.incident import Cause, Incident, Policy, Severity, State, Transition
@@ -14,12 +14,12 @@ class Orders:
 
     Attributes:
         acknowledged: ids of incidents that somebody took on: they are not repeated until they are resolved.
-        universe: how many series are watched in all, for budgets that all series share.
+        universe: by a rule's name, how many series it watches in all, for budgets that all series of a rule share.
     """
 
     silences: Sequence[Silence] = ()
     acknowledged: frozenset[str] = frozenset()
-    universe: int = 0
+    universe: Mapping[str, int] = field(default_factory=dict)
 
 
 def notices(incident: Incident, at: datetime, policy: Policy, orders: Orders) -> tuple[list[Transition], Incident]:
@@ -45,4 +45,4 @@ def _cause(incident: Incident, at: datetime, policy: Policy, was_silenced: bool,
     if policy.repeat is None or incident.silenced or incident.incident_id in orders.acknowledged:
         return None
     since = incident.noticed_at or at
-    return Cause.REPEATED if incident.leads and at - since >= policy.repeat else None
+    return Cause.REPEATED if at - since >= policy.repeat else None

@@ -137,6 +137,11 @@ class RuleSet:
         return min((rule.least.headlines for rule in self.rules), default=1)
 
     @property
+    def languages(self) -> bool:
+        """Whether a rule watches a language over all topics; else such series need not be counted."""
+        return any(not rule.match.kinds or Kind.LANGUAGE in rule.match.kinds for rule in self.rules)
+
+    @property
     def widest(self) -> int:
         """Minutes of the widest window of any rule."""
         return max((width for rule in self.rules for width in rule.detector.widths), default=60)

@@ -2,12 +2,15 @@
 
 An input whose text differs from that of the version before it is a version; one that repeats it is a copy. Which are
 which follows from the inputs alone, so that any order of delivery, in any batches and repeated, ends the same.
+
+An input is known by its receipt: a topic that was made anew, or a broker that forgot, gives an origin once more.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import groupby
 
 from crosswind.stream.domain.article import Article, Origin, ScoredArticle
 
@@ -29,12 +32,12 @@ class Settled:
 
     Attributes:
         versions: in the order of receipt; the first is version 1.
-        edits: origins of the versions that say something else than the input that is counted said.
-        copies: the other inputs, without the counted one.
+        edits: receipts of the versions that say something else than the input that is counted said.
+        copies: the other inputs, without the counted one, and without those that repeat one of their own origin.
     """
 
     versions: list[ScoredArticle]
-    edits: frozenset[Origin]
+    edits: frozenset[Receipt]
     copies: list[ScoredArticle]
 
 
@@ -69,18 +72,27 @@ def settle(counted: ScoredArticle, others: Iterable[ScoredArticle]) -> Settled:
 
     Args:
         counted: the input that counts in the buckets: the one that was stored first.
-        others: of several with one origin the first is taken; they are one input, delivered again.
+        others: of several with one receipt the first is taken; they are one input, delivered again.
     """
-    by_origin: dict[Origin, ScoredArticle] = {}
+    by_receipt: dict[Receipt, ScoredArticle] = {}
     for one in (counted, *others):
-        by_origin.setdefault(one.article.origin, one)
-    inputs = sorted(by_origin.values(), key=lambda one: receipt(one.article))
-    versions = [
-        one for before, one in zip([None, *inputs], inputs, strict=False)
-        if before is None or said(before.article) != said(one.article)
-    ]  # fmt: skip
+        by_receipt.setdefault(receipt(one.article), one)
+    inputs = [by_receipt[place] for place in sorted(by_receipt)]
+    stretches = [list(alike) for _, alike in groupby(inputs, key=lambda one: said(one.article))]
+    versions = [alike[0] for alike in stretches]
     places = [receipt(version.article) for version in versions]
-    own = bisect_right(places, receipt(counted.article)) - 1
-    edits = frozenset(version.article.origin for place, version in enumerate(versions) if place != own)
-    copies = [one for one in inputs if one.article.origin not in edits | {counted.article.origin}]
+    counts = receipt(counted.article)
+    own = bisect_right(places, counts) - 1
+    edits = frozenset(place for number, place in enumerate(places) if number != own)
+    copies = [one for alike in stretches for one in _of_different_origin(alike)
+              if receipt(one.article) not in edits and receipt(one.article) != counts]  # fmt: skip
     return Settled(versions, edits, copies)
+
+
+def _of_different_origin(alike: Iterable[ScoredArticle]) -> Iterator[ScoredArticle]:
+    """Of inputs that say the same, one after the other, the first of each origin."""
+    seen: set[Origin] = set()
+    for one in alike:
+        if one.article.origin not in seen:
+            seen.add(one.article.origin)
+            yield one

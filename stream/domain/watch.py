@@ -15,12 +15,12 @@ whole run, should be among them: without it, a silent feed is not told. Series t
 `rules.least_headlines` negatives within `rules.widest` minutes may be left out. Cutting a span into several calls
 changes nothing. A closed bucket that changed (a late article) goes through `watch.amend(...)`.
 
-`Orders` are what people asked for: silences, acknowledgements, and how many series there are in all.
+`Orders` are what people asked for: silences, acknowledgements, and how many series each rule watches in all.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from crosswind.stream.domain.bucket import ALL
 from crosswind.stream.domain.detect.view import View
@@ -47,6 +47,8 @@ RUN = Series(ALL)
 """The whole run."""
 NO_DATA = "no-data"
 """The name of the built-in rule that tells of a silent feed."""
+LATELY = timedelta(days=1)
+"""So long it is remembered at least when a series fired, whether or not it fires again."""
 GROUPING = 240
 """Minutes of articles that two surges are compared by."""
 
@@ -59,9 +61,12 @@ class _Desk:
     fires: dict[Key, tuple[datetime, ...]]
     told: list[Transition] = field(default_factory=list)
 
-    def memory(self) -> Memory:
-        """As a value."""
-        return Memory(dict(self.opened), {key: times for key, times in self.fires.items() if times})
+    def memory(self, at: datetime, rules: RuleSet) -> Memory:
+        """As a value, after `at`: of when what fired only what a rule may still ask for."""
+        kept = {rule.name: max(rule.policy.flap_within, LATELY) for rule in rules.rules}
+        fires = {key: tuple(time for time in times if at - time < kept.get(key[0], LATELY))
+                 for key, times in self.fires.items()}  # fmt: skip
+        return Memory(dict(self.opened), {key: times for key, times in fires.items() if times})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +94,12 @@ class Watch:
         """
         desk = _Desk(dict(memory.opened), dict(memory.fires))
         if not histories:
-            return desk.memory(), []
+            return desk.memory(last, self.rules), []
         self._drop_unruled(desk, first)
         panel = Panel.of(histories)
         for begin, minutes in hours(first, last):
             self._hour(desk, panel, begin, minutes, orders)
-        return desk.memory(), desk.told
+        return desk.memory(last, self.rules), desk.told
 
     def amend(
         self,
@@ -125,7 +130,7 @@ class Watch:
         for key, incident in sorted(desk.opened.items()):
             if incident.state is State.FIRING and incident.subject.series in histories and key in memory.opened:
                 self._correct(desk, panel, incident, best.get(key), since, until)
-        return desk.memory(), desk.told
+        return desk.memory(until, self.rules), desk.told
 
     def _hour(self, desk: _Desk, panel: Panel, begin: datetime, minutes: int, orders: Orders) -> None:
         view = panel.view(begin, minutes)
@@ -133,7 +138,7 @@ class Watch:
         judged = []
         for rule in self.rules.rules:
             wanted = {series for name, series in desk.opened if name == rule.name}
-            judged.append(judge(rule, panel, view, begin, wanted, orders.universe))
+            judged.append(judge(rule, panel, view, begin, wanted, orders.universe.get(rule.name, 0)))
         loud: dict[int, list[tuple[Hour, Series]]] = {}
         for hour in judged:
             for minute, series in hour.raised():
@@ -147,7 +152,7 @@ class Watch:
         silent: bool, orders: Orders,
     ) -> None:  # fmt: skip
         at = begin + minute * MINUTE
-        self._feed(desk, at, silent)
+        self._feed(desk, at, silent, orders)
         for hour in judged:
             rows = {series for found, series in loud if found is hour}
             rows |= {series for name, series in desk.opened if name == hour.rule.name}
@@ -190,10 +195,14 @@ class Watch:
         return replace(incident, group=group, flapping=len(times) >= policy.flap_fires)
 
     def _group(self, desk: _Desk, panel: Panel, incident: Incident, at: datetime) -> str:
-        """The group of the firing incident that shares most articles with this one, or a new one."""
+        """The group of the firing incident that shares most articles with this one, or a new one.
+
+        A group whose leader is over takes nobody in: those who were told of it heard its end.
+        """
         ours = _articles(panel, incident.subject.series, at)
         best, group = self.rules.group_overlap, incident.incident_id
-        firing = [other for other in desk.opened.values() if other.state is State.FIRING]
+        known = {other.incident_id for other in desk.opened.values()}
+        firing = [other for other in desk.opened.values() if other.state is State.FIRING and other.group in known]
         for other in sorted(firing, key=lambda one: (one.fired_at or at, one.incident_id)):
             theirs = _articles(panel, other.subject.series, at)
             shared = len(ours & theirs) / max(1, min(len(ours), len(theirs)))
@@ -208,7 +217,7 @@ class Watch:
             return [False] * minutes
         return [bool(value >= found.expected) for value in view.silent(found.after // MINUTE)]
 
-    def _feed(self, desk: _Desk, at: datetime, silent: bool) -> None:
+    def _feed(self, desk: _Desk, at: datetime, silent: bool, orders: Orders) -> None:
         """The incident of the feed itself."""
         key = (NO_DATA, RUN)
         incident = desk.opened.get(key)
@@ -216,11 +225,16 @@ class Watch:
             subject = Subject(self.run, NO_DATA, self.rules.version, RUN)
             ident = incident_id(subject, at)
             opened = Incident(ident, subject, State.NO_DATA, at, Signal(Level.NO_DATA), at, group=ident)
+            opened = replace(opened, silenced=silenced(orders.silences, opened.labels, at))
             desk.opened[key] = opened
             desk.told.append(Transition(at, opened, Cause.NO_DATA))
         elif incident and not silent:
             del desk.opened[key]
             desk.told.append(end(incident, at))
+        elif incident:
+            desk.opened[key] = replace(incident, silenced=silenced(orders.silences, incident.labels, at))
+            if incident.silenced and not desk.opened[key].silenced:
+                desk.told.append(Transition(at, desk.opened[key], Cause.SILENCE_ENDED))
 
     def _fire_late(self, desk: _Desk, panel: Panel, found: Incident, until: datetime, orders: Orders) -> None:
         rule = self._rule(found.subject.rule)

@@ -23,8 +23,12 @@ class Watermark:
     event_time: datetime | None = None
     ahead: tuple[datetime, ...] = ()
 
-    def advance(self, times: Iterable[datetime]) -> "Watermark":
+    def advance(self, times: Iterable[datetime], again: Iterable[datetime] = ()) -> "Watermark":
         """The watermark after articles with these event times, in order of delivery.
+
+        Args:
+            again: times of further inputs of articles that are known. They move it as well, but do not confirm a jump
+                that their article waits for already: one wrong date is one, however often it is delivered.
 
         >>> from datetime import UTC
         >>> noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -35,6 +39,9 @@ class Watermark:
         mark = self
         for time in times:
             mark = mark._step(time)
+        for time in again:
+            if time not in mark.ahead:
+                mark = mark._step(time)
         return mark
 
     def _step(self, time: datetime) -> "Watermark":

@@ -10,6 +10,7 @@ import html
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,7 +53,7 @@ def read_gdelt(path: Path) -> Iterator[AnyRow]:
                 number += 1
                 if line.strip():
                     yield _row(number, line.rstrip(b"\r\n"))
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read: {error}; expected a GDELT GKG 2.1 file (.csv, .csv.zip)") from error
 
 

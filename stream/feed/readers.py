@@ -1,12 +1,16 @@
 """Files of articles: JSON Lines, CSV and Parquet. No row is dropped: what is no article is yielded as a `BadRow`."""
 
+import codecs
+import contextlib
 import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,14 +40,19 @@ def read(path: Path) -> Iterator[AnyRow]:
 
 
 def count_rows(path: Path) -> int | None:
-    """How many rows a file has, None when that is not known without reading a large file."""
+    """How many rows a file has, None when that is not known without reading a large file.
+
+    Raises:
+        DataError: the file is damaged.
+    """
     kind = _kind(path)
-    if kind == ".parquet":
-        return int(pq.read_metadata(path).num_rows)
-    if kind == ".csv" or path.stat().st_size > COUNTED_BYTES:
-        return None
-    with open_binary(path) as file:
-        return sum(1 for line in file if line.strip())
+    with _said(path):
+        if kind == ".parquet":
+            return int(pq.read_metadata(path).num_rows)
+        if kind == ".csv" or path.stat().st_size > COUNTED_BYTES:
+            return None
+        with open_binary(path) as file:
+            return sum(1 for line in _lines(file) if line.strip())
 
 
 def open_binary(path: Path) -> BinaryIO:
@@ -58,6 +67,8 @@ def read_jsonl(path: Path) -> Iterator[AnyRow]:
     with open_binary(path) as file:
         for number, line in enumerate(_lines(file), 1):
             value = line.rstrip(b"\r\n")
+            if number == 1:
+                value = value.removeprefix(codecs.BOM_UTF8)
             if value.strip():
                 yield from_line(number, value)
 
@@ -116,7 +127,7 @@ class _Lines:
     """Lines of text for the csv module that remembers the bytes it was fed, so that a bad row is kept as it was."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        self._file = _lines(file)
         self.number = 0
         self.taken: list[bytes] = []
 
@@ -134,7 +145,8 @@ class _Lines:
 
 
 def read_parquet(path: Path) -> Iterator[AnyRow]:
-    """Parquet with columns named as in `FIELDS`; `published_at` is a timestamp with time zone, or RFC 3339 text.
+    """Parquet with columns named as in `FIELDS`; `published_at` is a timestamp with time zone, or RFC 3339 text. Parts
+    of a microsecond are cut off.
 
     Raises:
         DataError: a required column is missing, or the timestamps have no time zone.
@@ -150,10 +162,35 @@ def read_parquet(path: Path) -> Iterator[AnyRow]:
         number = 0
         columns = [name for name in FIELDS if name in schema.names]
         for batch in file.iter_batches(batch_size=1024, columns=columns):
-            for fields in batch.to_pylist():
+            for fields in _values(batch):
                 number += 1
                 yield from_fields(number, fields, json.dumps(fields, default=str, ensure_ascii=False).encode())
 
+
+def _values(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """The rows as Python values; a time that Python's calendar does not have is left a number, which is no time."""
+    place = batch.schema.get_field_index("published_at")
+    times = batch.column(place)
+    if not pa.types.is_timestamp(times.type):
+        yield from batch.to_pylist()
+        return
+    others = batch.drop_columns(["published_at"]).to_pylist()
+    for fields, moment in zip(others, times):
+        yield {**fields, "published_at": _moment(moment)}
+
+
+def _moment(value: pa.TimestampScalar) -> datetime | int | None:
+    if not value.is_valid:
+        return None
+    unit = _PER_SECOND[value.type.unit]
+    try:
+        return _EPOCH + timedelta(seconds=value.value // unit, microseconds=value.value % unit * 1_000_000 // unit)
+    except OverflowError:
+        return int(value.value)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 _READERS: dict[str, Callable[[Path], Iterator[AnyRow]]] = {
     ".jsonl": read_jsonl,
@@ -176,7 +213,15 @@ def _reader(path: Path) -> Callable[[Path], Iterator[AnyRow]]:
 
 
 def _guarded(path: Path, reader: Callable[[Path], Iterator[AnyRow]]) -> Iterator[AnyRow]:
-    try:
+    with _said(path):
         yield from reader(path)
-    except (OSError, EOFError, pa.ArrowException) as error:
-        raise DataError(f"{path} cannot be read to its end: {error}; is it complete?") from error
+
+
+@contextlib.contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """What a damaged file makes its reader raise, said as one line of ours."""
+    try:
+        yield
+    except (OSError, EOFError, ValueError, OverflowError, zlib.error, csv.Error, pa.ArrowException) as error:
+        cause = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise DataError(f"{path} cannot be read to its end: {cause}; is it complete?") from error

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -30,6 +30,8 @@ MAX_SECONDS = 30.0
 """For a whole answer: a server that drips bytes must not hold up the others."""
 FIRST_BACKOFF = timedelta(minutes=1)
 LONGEST_BACKOFF = timedelta(hours=6)
+MAX_VALIDATOR = 1024
+"""Characters of an ETag or a date that are sent back at most."""
 MAX_BODY = 4000
 """Characters of a summary; some feeds put whole pages there."""
 
@@ -128,19 +130,19 @@ def visit(
         return _visit(client, state, now, max_bytes, clock)
     except _Refused as error:
         return _failed(state, now, error.outcome, str(error), error.wait)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:  # ValueError: a redirect to what is no host's name
         return _failed(state, now, Outcome.FAILED, f"{type(error).__name__}: {error}", None)
 
 
 def _visit(client: httpx.Client, state: FeedState, now: datetime, max_bytes: int, clock: Callable[[], float]) -> Visit:
-    conditions = {"If-None-Match": state.etag, "If-Modified-Since": state.modified}
+    conditions = {"If-None-Match": _validator(state.etag), "If-Modified-Since": _validator(state.modified)}
     with client.stream("GET", state.url, headers={k: v for k, v in conditions.items() if v}) as answer:
         if answer.status_code == httpx.codes.NOT_MODIFIED:
             return Visit(_well(state), FeedReport(state.url, Outcome.UNCHANGED))
         if not answer.is_success:
             raise _Refused(f"HTTP {answer.status_code}", wait=_retry_after(answer, now))
         content = _content(answer, max_bytes, clock() + MAX_SECONDS, clock)
-        etag, modified = answer.headers.get("etag", ""), answer.headers.get("last-modified", "")
+        etag, modified = (_validator(answer.headers.get(name, "")) for name in ("etag", "last-modified"))
         kind, address = answer.headers.get("content-type", "application/xml"), str(answer.url)
     entries = _entries(content, kind, address, now)
     new = tuple(row for digest, row in entries if digest not in state.seen)
@@ -148,6 +150,11 @@ def _visit(client: httpx.Client, state: FeedState, now: datetime, max_bytes: int
     bad = sum(isinstance(row, BadRow) for row in new)
     report = FeedReport(state.url, Outcome.NEW if new else Outcome.UNCHANGED, len(new) - bad, bad)
     return Visit(replace(_well(state), etag=etag, modified=modified, seen=seen), report, new)
+
+
+def _validator(text: str) -> str:
+    """What may go back to the server in a header; empty where that is not possible."""
+    return text if text.isascii() and text.isprintable() and len(text) <= MAX_VALIDATOR else ""
 
 
 def _well(state: FeedState) -> FeedState:
@@ -165,25 +172,41 @@ def _failed(state: FeedState, now: datetime, outcome: Outcome, detail: str, wait
 def _content(answer: httpx.Response, max_bytes: int, deadline: float, clock: Callable[[], float]) -> bytes:
     """The unpacked answer, counted while it comes: a length header may lie, and so may a small packed body."""
     content = bytearray()
-    for chunk in answer.iter_bytes(65_536):
+    answer.stream = _Timed(answer.stream, deadline, clock)
+    for chunk in answer.iter_bytes():
         content += chunk
         if len(content) > max_bytes:
             raise _Refused(f"more than {max_bytes:,} bytes", Outcome.TOO_LARGE)
-        if clock() > deadline:
-            raise _Refused(f"took longer than {MAX_SECONDS:.0f} s")
     return bytes(content)
+
+
+class _Timed(httpx.SyncByteStream):
+    """A body that ends at a deadline. It is looked at with each piece that the network brings: what is unpacked may
+    stay empty for long, and a chunk of a wished size is handed out only when it is full."""
+
+    def __init__(self, stream: Any, deadline: float, clock: Callable[[], float]) -> None:
+        self._stream, self._deadline, self._clock = stream, deadline, clock
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._stream:
+            if self._clock() > self._deadline:
+                raise _Refused(f"took longer than {MAX_SECONDS:.0f} s")
+            yield piece
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def _retry_after(answer: httpx.Response, now: datetime) -> timedelta | None:
     """`Retry-After` in seconds or as a date (RFC 9110, 10.2.3)."""
     text = answer.headers.get("retry-after", "").strip()
     if text.isdecimal():
-        return timedelta(seconds=min(int(text), int(LONGEST_BACKOFF.total_seconds())))
+        return min(timedelta(seconds=int(text)), LONGEST_BACKOFF) if len(text) < 10 else LONGEST_BACKOFF
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+        return moment.replace(tzinfo=moment.tzinfo or UTC) - now
+    except (ValueError, OverflowError):
         return None
-    return moment.replace(tzinfo=moment.tzinfo or UTC) - now
 
 
 def _entries(content: bytes, kind: str, address: str, now: datetime) -> list[tuple[str, AnyRow]]:

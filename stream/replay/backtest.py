@@ -59,7 +59,7 @@ def walk(
     span = stage.span
     if span is None:
         raise DataError("the feed has no article in this range; check --since, --until and the filters")
-    ledger = Ledger()
+    ledger = Ledger(any(rule.languages for rule in rules.values()))
     numbers = {name: Numbers() for name in rules}
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in rules}
 

@@ -1,6 +1,6 @@
 """Scored articles as Arrow columns: what every source of a replay becomes, and what the engine reads."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +13,7 @@ from crosswind.stream.domain.article import PPM, Article, Origin, Score, ScoredA
 from crosswind.stream.domain.identity import article_id, title_key
 
 TIME = pa.timestamp("us", tz="UTC")
+TEXT = pa.string()
 SCHEMA = pa.schema([
     ("article_id", pa.string()), ("source", pa.string()), ("title", pa.string()), ("body", pa.string()),
     ("url", pa.string()), ("lang", pa.string()), ("published_at", TIME), ("first_seen_at", TIME),
@@ -75,18 +76,28 @@ class Filter:
         return masks
 
 
+def check_columns(names: Collection[str]) -> None:
+    """Whether rows with these columns can be scored articles.
+
+    Raises:
+        DataError: a column of `NEEDED` is missing.
+    """
+    missing = [name for name in NEEDED if name not in names]
+    if missing:
+        raise DataError(f"no column {', '.join(missing)}; scored articles need {', '.join(NEEDED)}")
+
+
 def normalise(table: pa.Table) -> tuple[pa.Table, int]:
     """Columns of scored articles, completed and typed as in `SCHEMA`; and how many rows were not usable.
 
-    Stand-ins: `first_seen_at` is `published_at`; `article_id` and `title_key` are those of validation;
-    `negative_ppm` is 900,000 for negative articles, 50,000 for others; `lang` is `und`; `model` is `given`.
+    Stand-ins, also in rows that lack what others have: `first_seen_at` is `published_at`; `article_id` and `title_key`
+    are those of validation; `negative_ppm` is 900,000 for negative articles, 50,000 for others; `lang` is `und`;
+    `model` is `given`.
 
     Raises:
         DataError: a column of `NEEDED` is missing, or a time cannot be read.
     """
-    missing = [name for name in NEEDED if name not in table.column_names]
-    if missing:
-        raise DataError(f"no column {', '.join(missing)}; scored articles need {', '.join(NEEDED)}")
+    check_columns(table.column_names)
     columns = {name: table[name] for name in table.column_names if name in SCHEMA.names or name == "id"}
     columns["published_at"] = _times(columns["published_at"], "published_at")
     usable = pc.and_(pc.is_valid(columns["published_at"]), pc.is_valid(columns["topic"]))
@@ -106,23 +117,23 @@ def _complete(columns: dict[str, Any], rows: int) -> pa.Table:
     columns["lang"] = _filled(columns.get("lang"), "und", rows)
     columns["model"] = _filled(columns.get("model"), GIVEN, rows)
     columns["url"] = columns.get("url", pa.nulls(rows, pa.string()))
-    columns["unsure"] = columns.get("unsure", pa.array([False] * rows, pa.bool_()))
+    columns["unsure"] = _filled(columns.get("unsure"), False, rows, pa.bool_())
     columns["entities"] = _entities(columns.get("entities"), rows)
     for mood in ("negative", "positive"):
         stand_in = pc.if_else(pc.equal(columns["sentiment"], mood), PPM * 9 // 10, PPM // 20)
         given = columns.get(f"{mood}_ppm")
         columns[f"{mood}_ppm"] = stand_in if given is None else pc.coalesce(pc.cast(given, pa.int64()), stand_in)
     rest = pc.subtract(pc.subtract(PPM, columns["negative_ppm"]), columns["positive_ppm"])
-    columns["neutral_ppm"] = columns.get("neutral_ppm", rest)
-    columns["topic_ppm"] = columns.get("topic_ppm", pa.array([PPM] * rows, pa.int32()))
+    neutral = columns.get("neutral_ppm")
+    columns["neutral_ppm"] = rest if neutral is None else pc.coalesce(pc.cast(neutral, pa.int64()), rest)
+    columns["topic_ppm"] = _filled(columns.get("topic_ppm"), PPM, rows, pa.int64())
     meaning = columns.get("meaning")
     packed = meaning is not None and (pa.types.is_binary(meaning.type) or pa.types.is_large_binary(meaning.type))
     columns["meaning"] = meaning if packed else pa.nulls(rows, pa.binary())
-    columns["given_id"] = columns.get("given_id", columns.get("id", pa.nulls(rows, pa.string())))
-    if "title_key" not in columns:
-        columns["title_key"] = pa.array([title_key(title) for title in columns["title"].to_pylist()], pa.string())
-    if "article_id" not in columns:
-        columns["article_id"] = _identities(columns, rows)
+    given = [pc.cast(columns[name], pa.string()) for name in ("given_id", "id") if name in columns]
+    columns["given_id"] = pc.coalesce(*given) if given else pa.nulls(rows, pa.string())
+    columns["title_key"] = _worked_out(columns, "title_key", rows, _title_keys)
+    columns["article_id"] = _worked_out(columns, "article_id", rows, _identities)
     return pa.table({name: pc.cast(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}, schema=SCHEMA)
 
 
@@ -135,10 +146,24 @@ def _times(column: Any, name: str) -> Any:
         raise DataError(f"{name} cannot be read: {error}; expected RFC 3339, e.g. 2026-11-06T10:00:00Z") from None
 
 
-def _filled(column: Any, value: str, rows: int) -> Any:
+def _filled(column: Any, value: Any, rows: int, kind: pa.DataType = TEXT) -> Any:
     if column is None:
-        return pa.array([value] * rows, pa.string())
-    return pc.fill_null(pc.cast(column, pa.string()), value)
+        return pa.array([value] * rows, kind)
+    return pc.fill_null(pc.cast(column, kind), value)
+
+
+def _worked_out(
+    columns: dict[str, Any], name: str, rows: int, work_out: Callable[[dict[str, Any], int], pa.Array]
+) -> Any:  # fmt: skip
+    """A column that validation works out, where it is not given."""
+    if name in columns and columns[name].null_count == 0:
+        return columns[name]
+    found = work_out(columns, rows)
+    return pc.coalesce(pc.cast(columns[name], TEXT), found) if name in columns else found
+
+
+def _title_keys(columns: dict[str, Any], rows: int) -> pa.Array:
+    return pa.array([title_key(title) for title in columns["title"].to_pylist()], TEXT)
 
 
 def _entities(column: Any, rows: int) -> Any:
@@ -155,7 +180,7 @@ def _entities(column: Any, rows: int) -> Any:
     )
 
 
-def _identities(columns: dict[str, Any], rows: int) -> Any:
+def _identities(columns: dict[str, Any], rows: int) -> pa.Array:
     given = columns["id"].to_pylist() if "id" in columns else [None] * rows
     names = ("source", "title", "body", "url", "published_at")
     each = zip(given, *(columns[name].to_pylist() for name in names), strict=True)

@@ -86,7 +86,9 @@ def replay_in_process(open_source: Callable[[], Source], plan: Plan) -> Outcome:
     if not stage.whole or not marker.exists():
         (plan.folder / "checkpoint.json").unlink(missing_ok=True)
         source = open_source()
-        stage.fill(source.tables, plan.clock, plan.lateness, plan.stories, newest=source.newest)
+        stage.fill(source.tables, plan.clock, plan.lateness, plan.stories, newest=source.newest, stop=plan.stop)
+        if not stage.whole:
+            return not_staged(plan, time.monotonic() - begun)
         marker.write_text(str(source.bad))
     bad = int(marker.read_text() or 0)
     fresh = not (plan.folder / "checkpoint.json").exists()
@@ -95,6 +97,13 @@ def replay_in_process(open_source: Callable[[], Source], plan: Plan) -> Outcome:
         if found is not None:
             return _written(stage, plan, bad, begun, *found)
     return _play(stage, plan, bad, begun)
+
+
+def not_staged(plan: Plan, seconds: float) -> Outcome:
+    """What came out of a replay that was stopped while its source was taken in: nothing yet."""
+    path = plan.folder / "alerts.jsonl"
+    path.write_bytes(b"")
+    return Outcome(False, 0, 0, 0, 0, None, None, None, seconds, path, digest(path))
 
 
 def _written(
@@ -112,7 +121,7 @@ def _written(
 
 
 def _play(stage: Stage, plan: Plan, bad: int, begun: float) -> Outcome:
-    ledger, log = Ledger(), LogFile(plan.folder, every=plan.save_seconds)
+    ledger, log = Ledger(plan.rules.languages), LogFile(plan.folder, every=plan.save_seconds)
     one = track(ledger, plan.run, plan.rules, plan.lateness, _both(log.add, plan.on_alert))
     replayer = Replayer(ledger, [one], plan.pace, plan.batch, plan.progress, plan.stop, lambda: log.save(one.store))
     at = log.resume(one.store)

@@ -1,6 +1,6 @@
 """One replay as the command line asks for it: its record, its source, and the way it takes."""
 
-from collections.abc import Iterator
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ from crosswind.errors import SettingsError
 from crosswind.settings import Settings
 from crosswind.stream.replay import runs as records
 from crosswind.stream.replay.columns import Filter
-from crosswind.stream.replay.inprocess import Outcome, Plan
+from crosswind.stream.replay.inprocess import Outcome, Plan, not_staged
 from crosswind.stream.replay.notebook import model_judge
 from crosswind.stream.replay.options import moment_of
 from crosswind.stream.replay.sources import Judge, Source, Stretch, Unscored, open_files, open_store, open_topic
@@ -31,7 +31,7 @@ class Job:
         """The source that was asked for, its articles scored."""
         asked = self.record.asked
         again = asked["model"] is not None
-        return self._open(model_judge(str(asked["model"] or self.settings.model), again=again))
+        return self._open(model_judge(str(asked["model"] or self.settings.model), self.settings, again=again))
 
     def _open(self, judge_with: Judge) -> Source:
         feed, settings = str(self.record.asked["feed"]), self.settings
@@ -52,27 +52,33 @@ class Job:
         return open_files(feed, self.wanted, judge_with)
 
     def through(self, plan: Plan) -> Outcome:
-        """The replay through broker, agents and database."""
+        """The replay through broker, agents and database.
+
+        Articles without a score are scored by the run's worker. Those that have one keep it, or get `--model`'s while
+        they are staged: what a message for the worker would leave out, such as an article's id, is kept so.
+        """
         from crosswind.stream.adapters.postgres.engine import connect, migrate
         from crosswind.stream.adapters.postgres.runs import save_run
         from crosswind.stream.bootstrap import database_address, kafka_address
         from crosswind.stream.replay.through import Way, replay_through_kafka
 
         asked, settings = self.record.asked, self.settings
-        stage = Stage(plan.folder / "staged")
-        marker = plan.folder / "unscored"
+        stage, begun = Stage(plan.folder / "staged"), time.monotonic()
         if not stage.whole:
             plan.folder.mkdir(parents=True, exist_ok=True)
-            source = self._open(Judge(Unscored, model_judge(settings.model).detect, asked["model"] is not None))
-            tables = _noting(source, marker)  # the run gives its own stories
-            stage.fill(tables, plan.clock, plan.lateness, stories=False, newest=source.newest)
+            again = asked["model"] is not None
+            known = model_judge(str(asked["model"] or settings.model), settings, again=again)
+            source = self._open(Judge(Unscored, known.detect, again, anew=known.scorer))
+            stage.fill(source.tables, plan.clock, plan.lateness, stories=False, newest=source.newest,
+                       stop=plan.stop)  # the run gives its own stories  # fmt: skip
+            if not stage.whole:
+                return not_staged(plan, time.monotonic() - begun)
         url = database_address(settings)
         engine = connect(url)
         migrate(engine)
         model = {"model": str(asked["model"])} if asked["model"] else {"model": settings.model}
         model["stories"] = str(settings.stories)
-        way = Way(kafka_address(settings), url, engine, not marker.exists(), int(asked["partitions"]),
-                  bool(asked["notify"]), model)  # fmt: skip
+        way = Way(kafka_address(settings), url, engine, int(asked["partitions"]), bool(asked["notify"]), model)
         try:
             save_run(engine, plan.run, records.RUNNING, asked, {})
             outcome = replay_through_kafka(stage, plan, way, plan.folder)
@@ -80,14 +86,6 @@ class Job:
             return outcome
         finally:
             engine.dispose()
-
-
-def _noting(source: Source, marker: Path) -> Iterator[Any]:
-    """The tables; leaves a marker when the worker has to score them."""
-    for table in source.tables:
-        if table["model"][0].as_py() == Unscored.version:
-            marker.touch()
-        yield table
 
 
 def record_of(data_dir: Path, run: str | None, asked: dict[str, Any], *, resume: bool) -> records.Run:

@@ -67,9 +67,14 @@ class Cells:
 
 
 class Ledger:
-    """The buckets and negative articles of one replay, fed in event order."""
+    """The buckets and negative articles of one replay, fed in event order.
 
-    def __init__(self) -> None:
+    Args:
+        languages: whether each language is counted over all topics, too: some rule watches that.
+    """
+
+    def __init__(self, languages: bool = False) -> None:
+        self._languages = languages
         self.watermark = Watermark()
         self._numbers: dict[Series, int] = {Series(ALL): 0}
         self._names: list[Series] = [Series(ALL)]
@@ -123,7 +128,11 @@ class Ledger:
         entity = np.array([self._number(Series(ALL, ALL, name)) for name in names], np.int64)[codes]
         named = np.unique(np.stack([parents, entity]), axis=1) if len(parents) else np.zeros((2, 0), np.int64)
         named = named[:, named[1] != 0]  # an entity named `*` would be the whole run
-        return np.concatenate([whole, topic, pair, named[1]]), np.concatenate([every, every, every, named[0]])
+        rows, places = [whole, topic, pair, named[1]], [every, every, every, named[0]]
+        if self._languages:
+            rows.append(np.array([self._number(Series(ALL, name)) for name in lang_names], np.int64)[langs])
+            places.append(every)
+        return np.concatenate(rows), np.concatenate(places)
 
     def _number(self, series: Series) -> int:
         number = self._numbers.get(series)
@@ -142,6 +151,8 @@ class Ledger:
             mention = Mention(at, ident, share(source, source), key, share(topic, topic), share(lang, lang), ppm,
                               share(model, model), tuple(entities), story)  # fmt: skip
             series = [Series(mention.topic), Series(mention.topic, mention.lang), Series(ALL)]
+            if self._languages:
+                series.append(Series(ALL, mention.lang))
             for one in (*series, *(Series(ALL, ALL, name) for name in set(entities) - {ALL})):
                 self._mentions[self._numbers[one]].append(mention)
 
@@ -184,10 +195,10 @@ class Ledger:
                     found.append(Counted(hour * 3600, int((at <= edge).sum()), now))
         return found
 
-    def universe(self, since: datetime) -> int:
-        """How many series had an article after `since`."""
-        hours = [hour for hour in self._fine if hour >= _hour(since)]
-        return len(np.unique(np.concatenate([self._fine[hour].flat()[0] for hour in hours]))) - 1 if hours else 0
+    def universe(self, since: datetime) -> list[Series]:
+        """See `AlertUnit.universe`."""
+        rows = [self._hour_of(hour)[0] for hour in {*self._fine, *self._coarse} if hour >= _hour(since)]
+        return [self._names[number] for number in np.unique(np.concatenate(rows))] if rows else []
 
     def histories(
         self, rules: RuleSet, first: datetime, last: datetime, wanted: Collection[Series]
@@ -312,8 +323,8 @@ class LedgerUnit:
         """Nobody silences or acknowledges in a replay."""
         return Orders()
 
-    def universe(self, since: datetime) -> int:
-        """How many series had an article after `since`."""
+    def universe(self, since: datetime) -> list[Series]:
+        """See `AlertUnit.universe`."""
         return self.store.ledger.universe(since)
 
     def next_seq(self) -> int:

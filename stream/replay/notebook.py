@@ -12,7 +12,7 @@ import msgspec
 import polars as pl
 
 from crosswind.errors import SettingsError
-from crosswind.settings import load_settings
+from crosswind.settings import Settings, load_settings
 from crosswind.stream.domain.contract import Alert
 from crosswind.stream.replay import report as reports
 from crosswind.stream.replay.backtest import Verdict, budget_rules, calibrate, judge, walk
@@ -26,6 +26,7 @@ from crosswind.stream.replay.stage import Clock, Stage
 from crosswind.stream.replay.study import falls
 from crosswind.stream.replay.truth import Event, Prices, load_truth
 from crosswind.stream.service.rules import DEFAULT, RuleFile, read_rules, rule_set
+from crosswind.stream.service.watchlists import load_watchlist
 
 __all__ = ["Preview", "Result", "alerts_frame", "backtest", "preview", "replay"]
 
@@ -54,11 +55,16 @@ def replay(
 
 def opened(feed: "str | Path | Source", wanted: Filter, model: str = "default") -> Source:
     """A source of files, or the one that is given."""
-    return feed if isinstance(feed, Source) else open_files(str(feed), wanted, model_judge(model))
+    return feed if isinstance(feed, Source) else open_files(str(feed), wanted, model_judge(model, load_settings()))
 
 
-def model_judge(model: str, *, again: bool = False) -> Judge:
-    """Scores with a bundle, which is opened when the first article needs it."""
+def model_judge(model: str, settings: Settings, *, again: bool = False) -> Judge:
+    """Scores with a bundle as a worker with these settings would: only a bundle that it would trust, and with its
+    watchlist. The bundle is opened when the first article needs it.
+
+    Raises:
+        SettingsError: the watchlist cannot be used.
+    """
     kept: list[Any] = []
 
     def scorer() -> Any:
@@ -66,7 +72,7 @@ def model_judge(model: str, *, again: bool = False) -> Judge:
             from crosswind.export.bundle import resolve
             from crosswind.stream.adapters.onnx_scorer import OnnxScorer
 
-            kept.append(OnnxScorer(resolve(model)))
+            kept.append(OnnxScorer(resolve(model), settings.device, settings.threads, settings.trusted_key))
         return kept[0]
 
     detectors: list[Any] = []
@@ -78,7 +84,7 @@ def model_judge(model: str, *, again: bool = False) -> Judge:
             detectors.append(LinguaDetector())
         return str(detectors[0].detect(text))
 
-    return Judge(scorer, detect, again)
+    return Judge(scorer, detect, again, watchlist=load_watchlist(settings.watchlist))
 
 
 def alerts_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:

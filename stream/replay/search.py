@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from crosswind.errors import SettingsError
+from crosswind.errors import DataError, SettingsError
 from crosswind.stream.replay.backtest import Walked, walk, with_values
 from crosswind.stream.replay.measures import Measures, Period, match, measure
 from crosswind.stream.replay.stage import Stage
@@ -151,6 +151,15 @@ def _figures(walked: Walked, name: str, events: Sequence[Event], period: Period)
 
 
 def middle(period: Period, share: float) -> datetime:
-    """The minute at a share of a period."""
+    """The minute at a share of a period.
+
+    Raises:
+        DataError: it is the period's first: nothing is left to choose settings on.
+    """
     minutes = int((period.until - period.since) * share / timedelta(minutes=1))
+    if minutes < 1:
+        raise DataError(
+            f"the feed goes from {period.since:%Y-%m-%dT%H:%M:%SZ} to {period.until:%Y-%m-%dT%H:%M:%SZ}: too short to "
+            "choose settings on one part and judge them on the rest; give a longer feed, or leave out --grid"
+        )
     return period.since + timedelta(minutes=minutes)

@@ -5,7 +5,7 @@ import glob
 import gzip
 import io
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,18 +21,19 @@ import pyarrow.json as pajson
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import SQLAlchemyError
 
-from crosswind.errors import BrokerError, ContractError, DatabaseError, DataError
+from crosswind.errors import BrokerError, ContractError, DataError
+from crosswind.stream.adapters.postgres.errors import database
 from crosswind.stream.adapters.postgres.stories import available
 from crosswind.stream.domain.article import PPM, Origin, Score, Sentiment
 from crosswind.stream.domain.contract import decode_raw, decode_scored
 from crosswind.stream.domain.stories.meaning import pack
 from crosswind.stream.domain.validate import Limits
+from crosswind.stream.domain.watchlist import Watchlist
 from crosswind.stream.feed import sample
 from crosswind.stream.feed.readers import read
 from crosswind.stream.feed.rows import BadRow
-from crosswind.stream.replay.columns import SCHEMA, Filter, normalise, table_of
+from crosswind.stream.replay.columns import SCHEMA, Filter, check_columns, normalise, table_of
 from crosswind.stream.service.ports import Scorer
 from crosswind.stream.service.scoring import Message, judge
 
@@ -40,8 +41,12 @@ KINDS = (".jsonl", ".ndjson", ".csv", ".parquet")
 PACKED = (".gz", ".bz2", ".zst")
 ROWS = 65_536
 SCORED_AT_ONCE = 256
+HEAD = 1000
+"""Lines of a JSON Lines file that tell its columns: one may lack what others have."""
 SILENCE_MS = 3000
-"""A topic has ended when nothing came for so long; the embedded broker's own ends are not to be trusted."""
+"""A topic has also ended when nothing came for so long, as from a partition that is empty."""
+RECORDS = 4096
+"""Records of a topic taken in at once, at most."""
 
 _NO_TEXT = ("unsure", "meaning", *(name for name in SCHEMA.names if name.endswith("_ppm")))
 _TEXT = {name: pa.string() for name in ("id", *SCHEMA.names) if name not in _NO_TEXT}
@@ -71,13 +76,17 @@ class Judge:
     Attributes:
         scorer: opens the model when the first unscored article comes.
         again: score articles that have a score, too (a candidate bundle).
+        anew: what these are scored with; None: `scorer`.
         seen_limit: an article dated so much after its receipt is no article.
+        watchlist: watched entities are looked for in unscored articles, as a worker does.
     """
 
     scorer: Callable[[], Scorer]
     detect: Callable[[str], str] = lambda text: "und"
     again: bool = False
     seen_limit: timedelta = timedelta(hours=1)
+    watchlist: Watchlist | None = None
+    anew: Callable[[], Scorer] | None = None
 
 
 class Unscored:
@@ -126,9 +135,10 @@ def open_files(name: str, wanted: Filter, judge_with: Judge) -> Source:
 def _file(source: Source, path: Path, wanted: Filter, judge_with: Judge) -> Iterator[pa.Table]:
     try:
         names = _names(path)
-        if not {"topic", "sentiment"} <= set(names):
+        if not {"topic", "sentiment"} <= names:
             yield from _scored_rows(source, path, wanted, judge_with)
             return
+        check_columns(names)
         for batch in _dataset(path).to_batches(batch_size=ROWS):
             table, bad = normalise(pa.Table.from_batches([batch]))
             source.bad += bad
@@ -140,21 +150,25 @@ def _file(source: Source, path: Path, wanted: Filter, judge_with: Judge) -> Iter
 
 def _given(table: pa.Table, wanted: Filter, judge_with: Judge) -> Iterator[pa.Table]:
     if judge_with.again:
-        table = rescored(table, judge_with.scorer())
+        table = rescored(table, (judge_with.anew or judge_with.scorer)())
     table = wanted.apply(table)
     if len(table):
         yield table
 
 
-def _names(path: Path) -> list[str]:
+def _names(path: Path) -> set[str]:
     if _kind(path) in (".jsonl", ".ndjson"):
         with _opened(path) as lines:
-            first = next((line for line in lines if line.strip()), b"{}")
-        try:
-            return list(msgspec.json.decode(first, type=dict[str, Any]))
-        except msgspec.MsgspecError:
-            return []
-    return list(_dataset(path).schema.names)
+            head = itertools.islice((line for line in lines if line.strip()), HEAD)
+            return {name for line in head for name in _given_names(line)}
+    return set(_dataset(path).schema.names)
+
+
+def _given_names(line: bytes) -> list[str]:
+    try:
+        return [name for name, value in msgspec.json.decode(line, type=dict[str, Any]).items() if value is not None]
+    except msgspec.MsgspecError:
+        return []
 
 
 def _dataset(path: Path) -> ds.Dataset:
@@ -162,10 +176,11 @@ def _dataset(path: Path) -> ds.Dataset:
     if kind == ".parquet":
         return ds.dataset(str(path), format="parquet")
     if kind == ".csv":
-        options = pacsv.ConvertOptions(column_types={**_TEXT, **_NUMBERS}, strings_can_be_null=True)
+        # by pyarrow's own spellings a headline `nan` or an id `NA` would be absent, too
+        options = pacsv.ConvertOptions(column_types={**_TEXT, **_NUMBERS}, strings_can_be_null=True, null_values=[""])
         return ds.dataset(str(path), format=ds.CsvFileFormat(convert_options=options))
     types = {**_TEXT, **_NUMBERS, "unsure": pa.bool_(), "entities": pa.list_(pa.string())}
-    schema = pa.schema([(name, kind) for name, kind in types.items() if name in _names(path)])
+    schema = pa.schema(list(types.items()))  # whole: lines may have columns that the first one lacks
     parse = pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     reading = ds.JsonFileFormat(ds.JsonFragmentScanOptions(parse_options=parse))
     return ds.dataset(str(path), format=reading, schema=schema)
@@ -203,7 +218,9 @@ def _judged(source: Source, messages: list[Message], wanted: Filter, judge_with:
     if not messages:
         return
     limits = Limits(2**24, judge_with.seen_limit)
-    judged = judge(messages, scorer=judge_with.scorer(), detect=judge_with.detect, limits=limits)
+    judged = judge(
+        messages, scorer=judge_with.scorer(), detect=judge_with.detect, limits=limits, watchlist=judge_with.watchlist
+    )
     source.bad += len(judged.dead)
     dead = {letter.message.origin for letter in judged.dead}
     given = [decode_raw(message.value, 2**24).id for message in messages if message.origin not in dead]
@@ -268,14 +285,13 @@ def open_store(engine: Engine, run: str, wanted: Filter, judge_with: Judge, scor
 
 def _stored(engine: Engine, run: str, wanted: Filter, judge_with: Judge, scores_of: str | None) -> Iterator[pa.Table]:
     query, values = _query(engine, run, wanted, scores_of)
-    try:
-        with engine.connect().execution_options(stream_results=True, yield_per=ROWS // 8) as connection:
-            for rows in connection.execute(text(query), values).mappings().partitions():
-                table = pa.Table.from_pylist([_row(row) for row in rows], schema=SCHEMA)
-                yield from _given(table, wanted, judge_with)
-    except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise DatabaseError(f"reading the articles of run {run} failed: {cause}") from None
+    with (
+        database(f"reading the articles of run {run}"),
+        engine.connect().execution_options(stream_results=True, yield_per=ROWS // 8) as connection,
+    ):
+        for rows in connection.execute(text(query), values).mappings().partitions():
+            table = pa.Table.from_pylist([_row(row) for row in rows], schema=SCHEMA)
+            yield from _given(table, wanted, judge_with)
 
 
 def _query(engine: Engine, run: str, wanted: Filter, scores_of: str | None) -> tuple[str, dict[str, Any]]:
@@ -304,7 +320,11 @@ def _row(found: Mapping[Any, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Part of a topic: by record times (`since` included, `until` not), or by offsets of every partition."""
+    """Part of a topic: by record times (`since` included, `until` not), or by offsets of every partition.
+
+    Each partition is read to where it stood when the reading began, also up to an `until`: records need not ascend in
+    time, so a later one may still be of the stretch.
+    """
 
     since: datetime | None = None
     until: datetime | None = None
@@ -326,18 +346,19 @@ def open_topic(
 
     def consumer() -> Any:
         try:
-            return KafkaConsumer(bootstrap_servers=kafka.split(","), group_id=None, consumer_timeout_ms=silence_ms,
-                                 auto_offset_reset="earliest", max_partition_fetch_bytes=2**24, **options)  # fmt: skip
+            return KafkaConsumer(bootstrap_servers=kafka.split(","), group_id=None, auto_offset_reset="earliest",
+                                 max_partition_fetch_bytes=2**24, **options)  # fmt: skip
         except KafkaError as error:
             raise BrokerError(f"cannot reach Kafka at {kafka}: {error}; is it running, is the address right?") from None
 
-    source.tables = _topic(source, consumer, topic, stretch, wanted, judge_with)
+    source.tables = _topic(source, consumer, topic, stretch, wanted, judge_with, silence_ms)
     return source
 
 
 def _topic(
-    source: Source, connect: Callable[[], Any], topic: str, stretch: Stretch, wanted: Filter, judge_with: Judge
-) -> Iterator[pa.Table]:
+    source: Source, connect: Callable[[], Any], topic: str, stretch: Stretch, wanted: Filter, judge_with: Judge,
+    silence_ms: int,
+) -> Iterator[pa.Table]:  # fmt: skip
     consumer = connect()
     try:
         parts = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
@@ -345,9 +366,8 @@ def _topic(
             raise DataError(f"Kafka has no topic {topic}")
         consumer.assign(parts)
         _seek(consumer, parts, stretch)
-        records = (record for record in consumer if _within(record, stretch))
-        for piece in _pieces(records, 4096):
-            yield from _messages(source, piece, wanted, judge_with)
+        for records in _records(consumer, parts, stretch, silence_ms):
+            yield from _messages(source, records, wanted, judge_with)
     except KafkaError as error:
         raise BrokerError(f"reading {topic} failed: {error}") from None
     finally:
@@ -356,8 +376,8 @@ def _topic(
 
 def _seek(consumer: Any, parts: list[Any], stretch: Stretch) -> None:
     if stretch.first_offset is not None:
-        for part in parts:
-            consumer.seek(part, stretch.first_offset)
+        for part, end in consumer.end_offsets(parts).items():
+            consumer.seek(part, min(stretch.first_offset, end))  # beyond its end it would be read from its begin
     elif stretch.since is not None:
         at = int(stretch.since.timestamp() * 1000)
         found = consumer.offsets_for_times(dict.fromkeys(parts, at))
@@ -367,16 +387,36 @@ def _seek(consumer: Any, parts: list[Any], stretch: Stretch) -> None:
         consumer.seek_to_beginning(*parts)
 
 
-def _within(record: Any, stretch: Stretch) -> bool:
-    if stretch.end_offset is not None and record.offset >= stretch.end_offset:
-        return False
-    return stretch.until is None or record.timestamp < stretch.until.timestamp() * 1000
+def _records(consumer: Any, parts: list[Any], stretch: Stretch, silence_ms: int) -> Iterator[list[Any]]:
+    """The records of a stretch, up to where each partition stood when it was first read.
+
+    Ends are what comes with the records: asked for ends, the embedded broker names the begin of the last batch.
+    """
+    reading, ends = set(parts), dict[Any, int]()
+    while reading and (found := consumer.poll(silence_ms, max_records=RECORDS)):
+        for part in tuple(reading):
+            stands = consumer.highwater(part)
+            if stands is None:
+                continue
+            end = ends.setdefault(part, stands if stretch.end_offset is None else min(stands, stretch.end_offset))
+            if consumer.position(part) >= end:
+                consumer.pause(part)
+                reading.remove(part)
+        together = itertools.chain.from_iterable(found.values())
+        yield [record for record in together if _within(record, stretch, ends[_part(record)])]
 
 
-def _pieces(records: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    records = iter(records)
-    while piece := list(itertools.islice(records, size)):
-        yield piece
+def _part(record: Any) -> Any:
+    return TopicPartition(record.topic, record.partition)
+
+
+def _within(record: Any, stretch: Stretch, end: int) -> bool:
+    """Whether a record is of the stretch; a broker may give earlier ones than those that were asked for."""
+    return (
+        (stretch.first_offset or 0) <= record.offset < end
+        and (stretch.since is None or record.timestamp >= stretch.since.timestamp() * 1000)
+        and (stretch.until is None or record.timestamp < stretch.until.timestamp() * 1000)
+    )
 
 
 def _messages(source: Source, records: list[Any], wanted: Filter, judge_with: Judge) -> Iterator[pa.Table]:

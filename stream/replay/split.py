@@ -70,7 +70,7 @@ def replay_split(
 
 def play(stage: Path, run: str, rules: RuleSet, lateness: timedelta, stretch: Stretch) -> Part:
     """One stretch, beginning with nothing open."""
-    ledger, alerts, marks = Ledger(), list[Alert](), dict[datetime, Memory]()
+    ledger, alerts, marks = Ledger(rules.languages), list[Alert](), dict[datetime, Memory]()
     one = track(ledger, run, rules, lateness, alerts.append)
     edges = [edge for edge in (stretch.since, stretch.until and stretch.until - OVERLAP) if edge]
 

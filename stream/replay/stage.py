@@ -11,7 +11,7 @@ import itertools
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -65,13 +65,14 @@ class Stage:
 
     def fill(
         self, tables: Iterable[pa.Table], clock: Clock, lateness: timedelta, stories: bool = True, *,
-        newest: bool = False,
+        newest: bool = False, stop: Callable[[], bool] = lambda: False,
     ) -> int:  # fmt: skip
         """Takes the whole source in; returns how many articles it has.
 
         Args:
             stories: articles that have a meaning get their story, too.
             newest: see `Source.newest`.
+            stop: asked before each table; once it says yes no more is taken in, and the stage is not whole.
 
         Raises:
             DataError: the disk does not take it.
@@ -81,6 +82,8 @@ class Stage:
             self._folder.mkdir(parents=True)
             writer = _Writer(self._folder, newest)
             for table in tables:
+                if stop():
+                    return 0
                 writer.add(table, clock, lateness // timedelta(microseconds=1))
             self._index = writer.finish()
             self._load_copies()

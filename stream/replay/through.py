@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaError
 from sqlalchemy import Engine, text
@@ -40,6 +41,7 @@ from crosswind.stream.replay.engine import Replayer
 from crosswind.stream.replay.inprocess import Outcome, Plan
 from crosswind.stream.replay.ledger import Ledger, advance
 from crosswind.stream.replay.log import Numbers, digest, line
+from crosswind.stream.replay.sources import Unscored
 from crosswind.stream.replay.stage import Stage
 from crosswind.stream.service.alerting import AlertEngine, AlertUnit
 
@@ -57,7 +59,6 @@ class Way:
     """Where the run lives.
 
     Attributes:
-        scored: articles keep the scores of then; otherwise the worker's model scores them.
         notify: the alerts go to the live `alerts` topic, too; else to the run's own.
         worker_settings: more settings of the worker, by name.
     """
@@ -65,7 +66,6 @@ class Way:
     kafka: str
     database_url: str
     engine: Engine
-    scored: bool = True
     partitions: int = 4
     notify: bool = False
     worker_settings: dict[str, str] = field(default_factory=dict)
@@ -201,7 +201,7 @@ class _Driver:
                 cutter.hold(piece["event_at"][0].as_py())
                 self._send(producer, piece)
                 self._mark = advance(self._mark, piece["event_at"].cast(pa.int64()).to_numpy())
-                self._wait()
+                self._wait(piece)
                 self._evaluate()
                 plan.progress(len(piece))
         return True
@@ -218,15 +218,19 @@ class _Driver:
         return since
 
     def _send(self, producer: Any, piece: pa.Table) -> None:
-        topic = self._settings.scored_topic if self._way.scored else self._settings.raw_topic
-        encoded = self._scored(piece) if self._way.scored else _raw(piece)
+        unscored = pc.equal(piece["model"], Unscored.version)
+        encoded = {self._settings.raw_topic: _raw(piece.filter(unscored)),
+                   self._settings.scored_topic: self._scored(piece.filter(pc.invert(unscored)))}  # fmt: skip
         try:
-            sent = [producer.send(topic, key=key, value=value, timestamp_ms=at) for key, value, at in encoded]
+            sent = [producer.send(topic, key=key, value=value, timestamp_ms=at)
+                    for topic, messages in encoded.items() for key, value, at in messages]  # fmt: skip
             producer.flush()
             for confirmation in sent:
                 confirmation.get(60)
         except KafkaError as error:
-            raise BrokerError(f"sending to {topic} failed: {error}; resume the run when Kafka is back") from None
+            raise BrokerError(
+                f"sending articles of run {self._plan.run} failed: {error}; resume it when Kafka is back"
+            ) from None
         self._sent += len(piece)
 
     def _scored(self, piece: pa.Table) -> Iterator[tuple[bytes, bytes, int]]:
@@ -234,10 +238,11 @@ class _Driver:
             at = int(scored.article.first_seen_at.timestamp() * 1000)
             yield scored.article.article_id.encode(), encode_scored(scored), at
 
-    def _wait(self) -> None:
-        """Until all that was sent is stored."""
+    def _wait(self, piece: pa.Table) -> None:
+        """Until every article of the step is stored. A count would not do: a killed run may have sent later ones."""
         deadline = time.monotonic() + STORE_SECONDS
-        while self._stored() < self._sent:
+        missing = set(piece["article_id"].to_pylist())
+        while missing := missing - self._stored(missing):
             self._worker.ensure()
             if time.monotonic() > deadline:
                 raise ServiceError(
@@ -245,10 +250,10 @@ class _Driver:
                 )
             time.sleep(0.02)
 
-    def _stored(self) -> int:
+    def _stored(self, ids: Collection[str]) -> set[str]:
         with self._way.engine.connect() as connection:
-            query = text("SELECT count(*) FROM article WHERE run = :run")
-            return int(connection.execute(query, {"run": self._plan.run}).scalar_one())
+            query = text("SELECT article_id FROM article WHERE run = :run AND article_id = ANY(:ids)")
+            return set(connection.execute(query, {"run": self._plan.run, "ids": list(ids)}).scalars())
 
     def _evaluate(self) -> None:
         self._store.mark = self._mark.event_time

@@ -45,7 +45,7 @@ class Alarm:
     """One incident that fired, as the log tells it.
 
     Attributes:
-        group: number of the incident that leads its group; subscribers hear of that one only.
+        group: number of the incident that leads its group; who subscribes to everything hears of that one only.
         ended_at: None when it was open at the end of the log.
         evidence: ids of the most telling articles.
     """
@@ -64,7 +64,7 @@ class Alarm:
 
     @property
     def leads(self) -> bool:
-        """Whether subscribers hear of it by itself."""
+        """Whether who subscribes to everything hears of it."""
         return self.group == self.incident
 
 
@@ -121,8 +121,8 @@ def prices_of(frame: pl.DataFrame) -> Prices:
         frame = frame.select("name", pl.col("price").cast(pl.Float64)).with_columns(times)
     except (ValueError, TypeError, pl.exceptions.PolarsError) as error:
         raise DataError(f"prices cannot be read: {str(error).splitlines()[0]}") from None
-    if frame["price"].null_count() or (frame["price"] <= 0).any():
-        raise DataError("prices must be above 0, every one of them")
+    if frame["price"].null_count() or not (frame["price"].is_finite() & (frame["price"] > 0)).all():
+        raise DataError("prices must be finite and above 0, every one of them")
     return Prices(frame.sort("name", "time"))
 
 
@@ -130,12 +130,15 @@ def moment(value: Any) -> datetime:
     """An aware moment from one, or from RFC 3339 text.
 
     Raises:
-        ValueError: it has no time zone.
+        ValueError: it has no time zone, or lies outside the years 1 to 9999 of UTC.
     """
     found = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     if found.tzinfo is None:
         raise ValueError(f"{value} has no time zone")
-    return found.astimezone(UTC)
+    try:
+        return found.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{value} is no moment of the years 1 to 9999") from None
 
 
 def _series(row: dict[str, Any]) -> Series:

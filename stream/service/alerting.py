@@ -34,7 +34,8 @@ class Progress:
     Attributes:
         evaluated_to: the last evaluated minute.
         memory: what is open after it.
-        counts: articles per hour (Unix time of its beginning), of the last hours, as they were evaluated.
+        counts: articles per hour (Unix time of its beginning), of the last hours, as they were evaluated; 0 where there
+            were none. An hour that is not in it was never evaluated.
     """
 
     evaluated_to: datetime
@@ -81,8 +82,8 @@ class AlertUnit(Protocol):
         """Silences and acknowledgements as they are now."""
         ...
 
-    def universe(self, since: datetime) -> int:
-        """How many series had an article after `since`."""
+    def universe(self, since: datetime) -> Collection[Series]:
+        """The series that had an article in the hour of `since` or later, the whole run among them, each once."""
         ...
 
     def next_seq(self) -> int:
@@ -151,7 +152,7 @@ class AlertEngine:
         counted = unit.counted(before.evaluated_to - LATE, before.evaluated_to, last)
         rules, orders = self.rules(), unit.orders()
         if any(rule.budget.per is Per.RULE for rule in rules.rules):
-            orders = replace(orders, universe=unit.universe(last - LOOKBACK))
+            orders = replace(orders, universe=_watched(rules, unit.universe(last - LOOKBACK)))
         watch = Watch(self.run, rules)
         memory, found = before.memory, list[Transition]()
         since = _changed_since(before, counted)
@@ -162,8 +163,8 @@ class AlertEngine:
         after, more = watch.over(histories, memory, first, last, orders)
         seq = unit.next_seq()
         alerts = [alert(transition, seq + n) for n, transition in enumerate(found + more)]
-        counts = {row.hour: row.now for row in counted}
-        unit.save(Progress(last, after, counts), _changed(before.memory, after, found + more), alerts)
+        kept = _kept(before, counted, first, last)
+        unit.save(Progress(last, after, kept), _changed(before.memory, after, found + more), alerts)
         return alerts
 
 
@@ -183,6 +184,27 @@ def _changed_since(progress: Progress, counted: Sequence[Counted]) -> datetime |
         if row.hour in progress.counts and row.before != progress.counts[row.hour]:
             return datetime.fromtimestamp(row.hour, UTC)
     return None
+
+
+def _kept(before: Progress, counted: Sequence[Counted], first: datetime, last: datetime) -> dict[int, int]:
+    """Articles per hour as they are evaluated now. Hours that the next tick looks at and that had none are in it, too:
+    else an article that comes late to one of them would not be seen to be new."""
+    begun = min(before.counts, default=_hour(first))  # what lies before the run's first hour was never evaluated
+    empty = dict.fromkeys(range(max(_hour(last - LATE), begun), _hour(last) + 1, 3600), 0)
+    return empty | {row.hour: row.now for row in counted}
+
+
+def _hour(moment: datetime) -> int:
+    """The Unix time at which its hour begins."""
+    return int(moment.timestamp()) // 3600 * 3600
+
+
+def _watched(rules: RuleSet, universe: Collection[Series]) -> dict[str, int]:
+    """How many of the series each rule watches whose budget all its series share."""
+    return {
+        rule.name: sum(rule.match.holds(series) for series in universe)
+        for rule in rules.rules if rule.budget.per is Per.RULE
+    }  # fmt: skip
 
 
 def _changed(before: Memory, after: Memory, transitions: Sequence[Transition]) -> list[Incident]:

@@ -191,7 +191,10 @@ def _histories(case: Case, start: datetime, minutes: int, step: int) -> dict[Ser
 
 
 def _series(given: Input) -> list[Series]:
-    return [RUN, Series(given.topic), Series(given.topic, given.lang), *(Series(ALL, ALL, e) for e in given.entities)]
+    return [
+        RUN, Series(given.topic), Series(given.topic, given.lang), Series(ALL, given.lang),
+        *(Series(ALL, ALL, entity) for entity in given.entities),
+    ]  # fmt: skip
 
 
 def _minutely(text: str, minutes: int, step: int) -> Counts:

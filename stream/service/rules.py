@@ -41,6 +41,8 @@ DETECTORS: Mapping[str, Callable[[], Detector]] = {
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DURATION = re.compile(r"(\d+)([smhdw])")
 _PATTERN = r"^(\d+[smhdw])+$"
+LONGEST = timedelta(days=366)
+"""No duration of a rule is longer; far beyond it, dates overflow."""
 Duration = Annotated[str, Meta(pattern=_PATTERN, description="e.g. 90s, 5m, 1h30m, 7d; whole minutes", examples=["5m"])]
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="lower case, digits and hyphens")]
 KindName = Literal["run", "topic", "topic-language", "language", "entity"]
@@ -87,7 +89,7 @@ class Flapping(Strict, frozen=True):
 
     fires: Annotated[int, Meta(ge=2)] = 3
     within: Duration = "24h"
-    factor: Annotated[int, Meta(ge=1)] = 4
+    factor: Annotated[int, Meta(ge=1, le=100)] = 4
 
 
 class RuleText(Strict, frozen=True, rename={"hold": "for"}):
@@ -175,7 +177,7 @@ def rule_set(text: RuleFile) -> RuleSet:
     """Rules at work, from rules as written.
 
     Raises:
-        SettingsError: a duration is not of whole minutes, or a statistic has no calibration.
+        SettingsError: a duration is not of whole minutes or too long, or a statistic has no calibration.
     """
     tables = _tables()
     rules = tuple(_rule(rule, tables) for rule in text.rules)
@@ -194,11 +196,17 @@ def duration(text: str) -> timedelta:
     datetime.timedelta(seconds=5400)
 
     Raises:
-        SettingsError: it is not of whole minutes.
+        SettingsError: it is not of whole minutes, or longer than `LONGEST`.
     """
+    shown = text if len(text) <= 40 else f"{text[:40]}…"
+    # The length first: a number of thousands of digits is more than int() takes.
+    if len(text) > 40 or not re.fullmatch(_PATTERN[1:-1], text):
+        raise SettingsError(f"{shown!r} is no duration of whole minutes; write e.g. 5m, 1h30m or 7d")
     seconds = sum(int(number) * _UNITS[unit] for number, unit in _DURATION.findall(text))
-    if seconds % 60 or not re.fullmatch(_PATTERN[1:-1], text):
-        raise SettingsError(f"{text!r} is no duration of whole minutes; write e.g. 5m, 1h30m or 7d")
+    if seconds % 60:
+        raise SettingsError(f"{shown!r} is no duration of whole minutes; write e.g. 5m, 1h30m or 7d")
+    if seconds > LONGEST.total_seconds():
+        raise SettingsError(f"{shown!r} is too long; the longest is {LONGEST.days}d")
     return timedelta(seconds=seconds)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from crosswind.errors import ContractError
 from crosswind.stream.domain.article import Article, Origin, ScoredArticle
@@ -11,13 +11,20 @@ from crosswind.stream.domain.validate import Limits, to_article
 from crosswind.stream.domain.watchlist import Watchlist, with_watched
 from crosswind.stream.service.ports import Scorer
 
+AHEAD = timedelta(days=1)
+"""How far a record's time may lie after the worker's clock: clocks differ, and whole time zones are mistaken."""
+_FIRST = datetime(1971, 1, 1, tzinfo=UTC)
+"""Nothing was received before: a time in seconds, taken for milliseconds, lies in the first weeks of 1970."""
+_END = 253_370_764_800_000
+"""The year 9999 in milliseconds, the last one of the calendar."""
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """A record as the broker delivered it.
 
     Attributes:
-        timestamp: when the broker received it, aware.
+        timestamp: when it was received (`received`), aware.
         headers: name and value; empty for most.
     """
 
@@ -29,12 +36,24 @@ class Message:
 
 
 def moment(milliseconds: int | None) -> datetime:
-    """A record's timestamp, aware, UTC; the epoch when it has none.
+    """A record's timestamp, aware, UTC; the epoch when it has none, the year 9999 when it lies beyond.
 
     >>> moment(1_772_323_200_500).isoformat()
     '2026-03-01T00:00:00.500000+00:00'
     """
-    return datetime.fromtimestamp(max(0, milliseconds or 0) / 1000, UTC)
+    return datetime.fromtimestamp(min(max(0, milliseconds or 0), _END) / 1000, UTC)
+
+
+def received(milliseconds: int | None, now: datetime) -> datetime:
+    """When a record was received: its timestamp, or `now` (aware) where that cannot be, so that a producer which stamps
+    its records in another unit, or with a date of its own, neither stops the stream nor has its articles refused.
+
+    >>> now = datetime(2026, 3, 2, tzinfo=UTC)
+    >>> [received(at, now) == now for at in (1_772_323_200_500, 1_772_323_200, 1_772_323_200_500_000, -1)]
+    [False, True, True, True]
+    """
+    at = moment(milliseconds)
+    return at if _FIRST <= at <= now + AHEAD else now
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,8 +252,16 @@ async def topic_configs(address: str) -> None:
     assert str(MAX_MESSAGE) in found
 
 
+async def own_time(address: str) -> None:
+    """A topic can have the broker's time on its records, not the producer's."""
+    topic = make_topic(address, message_timestamp_type="LogAppendTime")
+    await produce(address, topic, [{"value": b"v", "timestamp_ms": 1_772_409_600_000}])
+    (found,) = await consume(address, topic, 1)
+    assert found.timestamp > 1_772_409_600_000
+
+
 GAPS: list[Callable[[str], Awaitable[None]]] = [
-    end_offsets, create_partitions, delete_records, idempotent_producer, topic_configs,
+    end_offsets, create_partitions, delete_records, idempotent_producer, topic_configs, own_time,
 ]  # fmt: skip
 """Questions that Apache Kafka answers and the embedded broker does not."""
 

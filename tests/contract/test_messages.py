@@ -106,6 +106,31 @@ def test_golden_scored_decodes() -> None:
     assert scored.score.negative_ppm == 910_000
 
 
+UNSTORABLE: list[dict[str, Any]] = [
+    {"title": "a\0b"}, {"entities": ["Acme", "\0"]}, {"article_id": "x" * 257}, {"lang": "x" * 17},
+    {"entities": ["x" * 513]}, {"topic": "x" * 101}, {"negative_ppm": 2**40}, {"topic_ppm": 1_000_001},
+    {"positive_ppm": -1}, {"origin_partition": 2**21}, {"origin_partition": -1}, {"origin_offset": 2**63},
+    {"origin_offset": 2**70}, {"published_at": "0001-01-01T00:00:00+02:00"}, {"published_at": "1969-12-31T23:59:59Z"},
+    {"first_seen_at": "9999-12-31T23:59:59-02:00"}, {"first_seen_at": "9999-01-01T00:00:00Z"},
+    {"published_at": "2026-03-02T08:00:00"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", UNSTORABLE, ids=lambda change: str(change)[:40])
+def test_what_the_database_cannot_hold_is_a_bad_field(change: dict[str, Any]) -> None:
+    message = json.loads((GOLDEN / "news.scored.v1.json").read_bytes())
+    with pytest.raises(ContractError) as found:
+        decode_scored(json.dumps({**message, **change}).encode())
+    assert found.value.reason is Reason.BAD_FIELD
+    assert next(iter(change)) in str(found.value)
+
+
+def test_a_text_that_only_looks_like_a_nul_is_read() -> None:
+    message = json.loads((GOLDEN / "news.scored.v1.json").read_bytes())
+    title = r"a\u0000b"
+    assert decode_scored(json.dumps({**message, "title": title}).encode()).article.title == title
+
+
 def test_golden_alert_decodes() -> None:
     alert = msgspec.json.decode((GOLDEN / "alerts.v1.json").read_bytes(), type=Alert)
     assert msgspec.json.decode(encode(alert), type=Alert) == alert

@@ -4,10 +4,12 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from sqlalchemy import Engine
 
 from crosswind.settings import Settings
@@ -17,6 +19,8 @@ from tests.oracle import check, make_feed, send
 from tests.processes import count, left, start_worker, wait_for
 
 FEED = make_feed(600)
+LOOKS = 8
+"""Answers in a row, half a second apart. A worker looks every two seconds, and has no lag before it holds anything."""
 RAISES = """
 def raising(method, seen=[]):
     def wrapped(*arguments):
@@ -94,6 +98,51 @@ def test_a_worker_that_is_done_stays(broker: str, database_url: str, engine: Eng
     assert (answer.status_code, worker.poll()) == (200, None), answer.text
     assert answer.json() == {"live": True, "lag": 0}
     worker.terminate()
+    assert left(worker) == 0
+
+
+def test_offsets_that_no_record_has_are_no_lag(
+    kafka: str, database_url: str, engine: Engine, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """A transaction's marker takes an offset, and so did what the broker dropped: whoever waits for them is stuck."""
+    topics = {f"{name}_topic": f"markers.{name}" for name in ("raw", "scored", "dead", "alerts")}
+    settings = Settings(_env_file=None, partitions=1, **topics)  # type: ignore[arg-type]
+    ensure_topics(settings, kafka, replication=1)
+    producer = KafkaProducer(bootstrap_servers=kafka, transactional_id="markers")
+    producer.init_transactions()
+    producer.begin_transaction()
+    for row in FEED.rows[:3]:
+        producer.send(settings.raw_topic, value=row)
+    producer.commit_transaction()
+    producer.close()
+    _done(kafka, database_url, tiny_bundle, tmp_path, settings, "markers-1", lambda: count(engine, "article") > 0)
+    admin = KafkaAdminClient(bootstrap_servers=kafka)
+    admin.delete_records({TopicPartition(topic, 0): -1 for topic in (settings.raw_topic, settings.scored_topic)})
+    admin.close()
+    _done(kafka, database_url, tiny_bundle, tmp_path, settings, "markers-2", lambda: True)
+
+
+def _done(
+    kafka: str, url: str, bundle: Path, folder: Path, settings: Settings, group: str, well: Callable[[], bool]
+) -> None:
+    """A worker of that group says by and by that nothing waits for it."""
+    port = free_port()
+    names = {name: str(value) for name, value in settings.model_dump(exclude_unset=True).items()}
+    worker = start_worker(kafka, url, bundle, folder, worker_port=str(port), group=group, **names)
+    said: dict[str, object] = {}
+
+    def looked() -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            ready = httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=5).status_code == 200
+            said.update(httpx.get(f"http://127.0.0.1:{port}/health/live", timeout=5).json() if ready and well() else {})
+        looks.append(said.get("lag"))
+        return looks[-LOOKS:] == [0] * LOOKS
+
+    looks: list[object] = []
+    try:
+        wait_for(looked, 60, "no lag is left", every=0.5)
+    finally:
+        worker.terminate()
     assert left(worker) == 0
 
 

@@ -1,6 +1,7 @@
 """`crosswind dlq` on a real broker, from the message that a worker refused to the article that it becomes."""
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,30 @@ def test_a_replay_is_done_once(topics: str) -> None:
     assert found[0].headers[0][0] == "crosswind.replay-of"
     assert _listed() == []
     assert [letter["replayed"] for letter in _listed("--all")] == [True]
+
+
+def test_reading_ends_while_letters_arrive(topics: str) -> None:
+    for number in range(3):
+        _letter(topics, b"{}", offset=number)
+    producer, ended = KafkaProducer(bootstrap_servers=topics), threading.Event()
+
+    def arrive() -> None:  # for much longer than a reading takes; the bound only spares a red run from hanging
+        while not ended.is_set() and len(arrived) < 300:
+            arrived.append(producer.send("news.dead", key=b"k", value=b"late", partition=0).get(30))
+            ended.wait(0.2)
+
+    arrived: list[object] = []
+    thread = threading.Thread(target=arrive)
+    thread.start()
+    try:
+        wait_for(lambda: bool(arrived), 30, "letters arrive")
+        listed = _listed()
+        assert thread.is_alive(), "the list was ready only when no more letters came"
+        assert {0, 1, 2} <= {letter["offset"] for letter in listed}
+    finally:
+        ended.set()
+        thread.join()
+        producer.close()
 
 
 def test_nothing_is_replayed_without_saying_what(topics: str) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from datetime import datetime
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,13 @@ from crosswind.stream.domain.ingest import Delivery, Ingested
 from tests.builders import scored_article
 
 _runs = itertools.count()
+
+
+def _mark(engine: Engine, run: str = "live") -> datetime | None:
+    with engine.connect() as connection:
+        query = text("SELECT event_time FROM watermark WHERE run = :run")
+        found: datetime | None = connection.execute(query, {"run": run}).scalar_one()
+    return found
 
 
 def _ingest(engine: Engine, articles: Sequence[ScoredArticle], run: str = "live") -> Ingested:
@@ -89,6 +97,24 @@ def test_any_batching_and_redelivery_gives_the_fold(engine: Engine, data: st.Dat
 def test_one_far_article_does_not_move_the_watermark(engine: Engine) -> None:
     _ingest(engine, [scored_article(n) for n in range(5)])
     _ingest(engine, [scored_article(99, minutes=60 * 24 * 365)])
+    assert _mark(engine) == max(scored_article(n).article.published_at for n in range(5))
+
+
+def test_one_far_article_delivered_again_and_again_does_not_move_the_watermark(engine: Engine) -> None:
+    _ingest(engine, [scored_article(n) for n in range(5)])
+    far = scored_article(99, minutes=60 * 24 * 365)
+    copies = [scored_article(99, minutes=60 * 24 * 365, offset=100 + n) for n in range(3)]
+    for batch in ([far, *copies], [far], copies, [far, far, far]):
+        _ingest(engine, batch)
+    assert _mark(engine) == scored_article(4).article.published_at
+
+
+def test_a_lane_of_copies_alone_moves_as_any_other(engine: Engine) -> None:
+    """Else it would hold back the alerts of all the others for as long as copies come."""
+    articles = [scored_article(n) for n in range(5)]
+    _ingest(engine, articles)
+    store = PostgresTrendStore(engine)
+    store.ingest("live", [Delivery(scored_article(n, offset=50 + n), 1) for n in range(5)])
     with engine.connect() as connection:
-        mark = connection.execute(text("SELECT event_time FROM watermark")).scalar_one()
-    assert mark == max(scored_article(n).article.published_at for n in range(5))
+        marks = connection.execute(text("SELECT lane, event_time FROM watermark ORDER BY lane")).all()
+    assert [tuple(mark) for mark in marks] == [(lane, articles[4].article.published_at) for lane in (0, 1)]

@@ -13,8 +13,12 @@ from pathlib import Path
 
 import httpx
 import psutil
-from sqlalchemy import create_engine, make_url, text
+import pytest
+from sqlalchemy import Engine, create_engine, make_url, text
 
+from crosswind.settings import Settings
+from crosswind.up import _AlertPrinter, _FeedThread
+from tests.notify_helpers import alert, fire
 from tests.processes import wait_for
 
 ARTICLES = 400
@@ -130,6 +134,61 @@ def test_a_killed_worker_is_started_again_and_nothing_is_lost(tmp_path: Path, ti
         wait_for(lambda: _status(tmp_path / "data").get("database", {}).get("articles") == ARTICLES, 90, "all stored")  # type: ignore[attr-defined]
         _stop(up)
     assert _left(tmp_path / "data") == []
+
+
+def test_a_dead_embedded_postgres_ends_all(tmp_path: Path, tiny_bundle: Path) -> None:
+    with _up(tmp_path, tiny_bundle, "--no-feed") as up:
+        os.kill(int((tmp_path / "data" / "postgres" / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
+        wait_for(lambda: up.process.poll() is not None, 30, "it ends")
+        assert up.process.returncode == 7
+        assert "the embedded Postgres died" in up.output.splitlines()[-1]
+    assert _left(tmp_path / "data") == []
+
+
+def test_a_database_that_is_away_is_said_once(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
+    printer, asked = _AlertPrinter(engine, "live"), 0
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE transition RENAME TO gone"))
+
+    def waits_long() -> bool:
+        nonlocal asked
+        asked += 1
+        printer.once()
+        return printer._pause > 0.3
+
+    wait_for(waits_long, 20, "it asks again, at ever longer pauses")
+    assert capsys.readouterr().out.count("waiting for the database") == 1 < asked
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE gone RENAME TO transition"))
+    wait_for(lambda: printer.once() is None and printer._pause == 0, 20, "it goes on")
+
+
+def test_a_crisis_is_printed_once_by_whatever_is_not_silenced(
+    engine: Engine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printer = _AlertPrinter(engine, "live")
+    fire(engine, alert(1, topic="*", entity="Tesla", silenced=True), alert(2, "inc2", group="inc1", leads=False),
+         alert(3, "inc3", topic="fraud", group="inc1", leads=False))  # fmt: skip
+    printer.once()
+    assert capsys.readouterr().out.count("\n") == 1
+    after = _AlertPrinter(engine, "live")  # as after a restart
+    fire(engine, alert(4, "inc2", group="inc1", leads=False, state="resolved", cause="resolved"))
+    after.once()
+    assert capsys.readouterr().out.startswith("resolved")
+
+
+def test_whatever_ends_a_feed_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(name: str) -> None:
+        raise RuntimeError("a text of a stranger")
+
+    monkeypatch.setattr("crosswind.up.open_feed", broken)
+    feed = _FeedThread(Settings(_env_file=None), "127.0.0.1:1")
+    feed.start()
+    feed.join()
+    feed.report()
+    said = capsys.readouterr().out
+    assert "the feed stopped (RuntimeError)" in said
+    assert "stranger" not in said
 
 
 def test_a_second_up_on_one_folder_is_refused(tmp_path: Path, tiny_bundle: Path) -> None:

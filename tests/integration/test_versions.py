@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,13 +15,14 @@ from alembic.migration import MigrationContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, event, inspect, text
 
 from crosswind import status
 from crosswind.errors import DatabaseError
 from crosswind.settings import Settings
 from crosswind.stream.adapters.kafka.topics import ensure_topics
 from crosswind.stream.adapters.postgres.retention import sweep
+from crosswind.stream.adapters.postgres.schema import DuplicateRow
 from crosswind.stream.adapters.postgres.store import PostgresTrendStore
 from crosswind.stream.adapters.postgres.version_tables import VersionRow
 from crosswind.stream.domain.article import ScoredArticle
@@ -61,6 +63,13 @@ def test_the_table_is_the_one_that_the_code_has(engine: Engine) -> None:
     with engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), VersionRow.metadata)
     assert [one for one in differences if "article_version" in str(one) or "duplicate" in str(one)] == []
+
+
+def test_the_key_of_duplicates_is_the_one_that_the_code_has(engine: Engine) -> None:
+    """Alembic's own comparison leaves keys out."""
+    key = inspect(engine).get_pk_constraint("duplicate")
+    columns = DuplicateRow.__table__.primary_key.columns  # type: ignore[attr-defined]
+    assert (key["name"], set(key["constrained_columns"])) == ("pk_duplicate", {column.name for column in columns})
 
 
 def test_an_edit_is_a_version_and_counts_nowhere(engine: Engine) -> None:
@@ -132,6 +141,61 @@ def test_each_version_has_the_model_that_scored_it(engine: Engine) -> None:
     ingest(engine, [CALM])
     ingest(engine, [versions.scored_by(BAD, "newer")])
     assert [row[-2] for row in versions.stored(engine)[0]] == ["tiny", "newer"]
+
+
+AGAIN = told(1, "bad", 60, 10)
+"""A broker that forgot gave it the origin that CALM had before."""
+
+
+def test_an_edit_with_the_origin_of_what_it_edits_is_an_edit(engine: Engine) -> None:
+    ingest(engine, [CALM])
+    assert ingest(engine, [AGAIN]).edited == 1
+    assert titles(engine) == [CALM.article.title, AGAIN.article.title]
+    found = ingest(engine, [CALM, AGAIN])
+    assert (found.redelivered, found.edited, found.duplicates) == (2, 0, 0)
+    assert ingest(engine, [told(1, "calm", 70, 10)]).edited == 1, "back to what it said"
+    assert buckets(engine) == folded([CALM])
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_what_repeats_an_input_of_its_own_origin_is_a_redelivery(engine: Engine, edited: bool) -> None:
+    ingest(engine, [CALM, told(1, "bad", 1, 9)] if edited else [CALM])
+    before = versions.stored(engine)
+    found = ingest(engine, [told(1, "bad", 60, 9) if edited else told(1, "calm", 60, 10)])
+    assert (found.redelivered, found.edited, found.duplicates) == (1, 0, 0)
+    assert versions.stored(engine) == before
+
+
+def test_an_origin_that_comes_again_names_the_copies_of_each_article(engine: Engine) -> None:
+    ingest(engine, [CALM, told(1, "calm", 1, 11), told(2, "calm", 0, 12)])
+    assert ingest(engine, [told(2, "calm", 60, 11)]).duplicates == 1
+    first, second = CALM.article.article_id, told(2, "calm", 0, 12).article.article_id
+    assert versions.stored(engine)[1] == [(first, 11), (second, 11)]
+    ingest(engine, [told(2, "bad", 30, 13)])  # late: makes a version of the second one's copy
+    assert versions.stored(engine)[1] == [(first, 11)]
+
+
+REUSED = [told(1, word, minutes, offset) for minutes, (word, offset) in
+          enumerate(itertools.product(["calm", "bad", "good"], [1, 2]))]  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(received=st.permutations(REUSED), cuts=st.sets(st.integers(1, 5)), again=st.lists(st.sampled_from(REUSED)))
+def test_origins_that_come_again_lose_no_edit_and_a_redelivery_changes_nothing(
+    engine: Engine, received: list[ScoredArticle], cuts: set[int], again: list[ScoredArticle]
+) -> None:
+    run, edges = f"r{next(_runs)}", [0, *sorted(cuts), len(received)]
+    inputs = [replace(one, article=replace(one.article, first_seen_at=START + timedelta(hours=hours)))
+              for hours, one in enumerate(received)]  # fmt: skip
+    for begin, stop in itertools.pairwise(edges):
+        ingest(engine, inputs[begin:stop], run)
+    rows, duplicates = versions.stored(engine, run)
+    chain = versions.chain(inputs)
+    assert rows == [(one.article.article_id, n, *versions.content(one)) for n, one in enumerate(chain, 1)]
+    delivered = {inputs[received.index(one)] for one in again}
+    assert ingest(engine, sorted(delivered, key=versions.place), run).new == 0
+    assert versions.stored(engine, run) == (rows, duplicates)
+    assert buckets(engine, run) == folded(inputs[:1])
 
 
 INPUTS = [

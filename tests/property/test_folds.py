@@ -85,6 +85,12 @@ def test_one_future_article_moves_nothing(times, days: int) -> None:
     assert after.event_time <= max(before.event_time or START, *times)
 
 
+@given(TIMES)
+def test_what_comes_again_confirms_nothing(times) -> None:
+    mark = Watermark().advance(times)
+    assert mark.advance([], mark.ahead * CONFIRMATIONS) == mark
+
+
 def test_three_articles_of_a_new_day_are_believed() -> None:
     tomorrow = START + timedelta(days=1)
     mark = Watermark(START).advance([tomorrow, tomorrow + timedelta(minutes=2), tomorrow + timedelta(minutes=1)])

@@ -17,7 +17,7 @@ of Faust: groups, rebalances, agents, flow control, commits. What is replaced, a
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 from aiokafka import TopicPartition
@@ -59,7 +59,17 @@ class Delivered:
     def __init__(self) -> None:
         self._open: deque[int] = deque()
         self._acked: set[int] = set()
+        self._taken: int | None = None
         self.safe: int | None = None
+
+    def take(self, last: int) -> None:
+        """Records up to this offset came from the broker, to be handed out in chunks."""
+        self._taken = last
+
+    @property
+    def done(self) -> bool:
+        """Whether every record that was taken was handed out and acked."""
+        return not self._open and (self._taken is None or self.safe == self._taken + 1)
 
     def hand_out(self, last: int) -> None:
         """A chunk that ends with this offset goes to an agent."""
@@ -134,6 +144,9 @@ class ChunkConsumer(driver.Consumer):
         if not self.flow_active:  # a rebalance: what was read is read again
             await self.perform_seek()
             return
+        for tp, found in records.items():
+            if found:
+                self._delivered.setdefault(tp, Delivered()).take(found[-1].offset)
         waiting = {tp: cut(found, self._chunk_size) for tp, found in records.items()}
         while waiting:
             for tp, chunks in list(waiting.items()):
@@ -202,6 +215,28 @@ class ChunkConsumer(driver.Consumer):
     def committed(self) -> dict[TP, int]:
         """Partition -> the offset that the group has committed; one that has none is left out."""
         return dict(self._durable)
+
+    async def reached(self, partitions: Iterable[TP]) -> dict[TP, int]:
+        """Partition -> the offset before which nothing is left to do.
+
+        That is the committed offset or, where nothing is committed, the first that the broker still has. Where all that
+        was taken is done and committed it is where the next record is read from: markers of transactions, and records
+        that were dropped, have offsets that no record will ever come for, so that no commit passes them.
+
+        Raises:
+            KafkaError: the broker refuses.
+        """
+        found = self.committed()
+        if unknown := [tp for tp in partitions if tp not in found]:
+            found |= await self.earliest_offsets(*unknown)
+        for tp in partitions:
+            if self._is_done(tp) and (at := await self.position(tp)) is not None:
+                found[tp] = max(found.get(tp, 0), at)
+        return {tp: found.get(tp, 0) for tp in partitions}
+
+    def _is_done(self, tp: TP) -> bool:
+        delivered = self._delivered.get(tp)
+        return delivered is None or (delivered.done and (delivered.safe or 0) <= self._durable.get(tp, 0))
 
 
 class ChunkTransport(driver.Transport):

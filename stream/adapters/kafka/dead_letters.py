@@ -1,10 +1,14 @@
 """Dead letters: the original bytes as value, the cause in Kafka Connect's own headers."""
 
+import hashlib
+
 from crosswind.errors import ContractError, Reason
 from crosswind.stream.domain.article import Origin
 
 PREFIX = "__connect.errors."
 REASON = "crosswind.reason"
+SIZE = "crosswind.size"
+SHA256 = "crosswind.sha256"
 
 
 def headers(origin: Origin | None, error: ContractError, stage: str) -> dict[str, bytes]:
@@ -25,6 +29,12 @@ def headers(origin: Origin | None, error: ContractError, stage: str) -> dict[str
         found[PREFIX + "partition"] = str(origin.partition)
         found[PREFIX + "offset"] = str(origin.offset)
     return {name: value.encode("utf-8", "replace") for name, value in found.items()}
+
+
+def in_place_of(value: bytes | None) -> dict[str, bytes]:
+    """Headers that say which message it was where a letter cannot carry it: its size and digest."""
+    found = value or b""
+    return {SIZE: str(len(found)).encode(), SHA256: hashlib.sha256(found).hexdigest().encode()}
 
 
 def reason_of(found: dict[str, bytes]) -> Reason | None:

@@ -5,7 +5,8 @@ replayed goes to `news.dead`. A crash between the two lets the next replay send 
 duplicate: it has no further effect.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -26,6 +27,7 @@ REPLAYED = "crosswind.replayed"
 REPLAY_OF = "crosswind.replay-of"
 """Header of a replayed message: `topic:partition:offset` of its letter."""
 SILENCE_MS = 2000
+"""So long after the last record a reading is over, wherever the broker said that the partitions end."""
 CONFIRM_SECONDS = 30.0
 
 
@@ -99,18 +101,42 @@ class Replayer:
 
 
 def _records(settings: Settings, bootstrap: str) -> Iterator[Any]:
-    """All records there are now. The embedded broker's ends are wrong, so it is also over after a silence."""
+    """All records there are now."""
     consumer = KafkaConsumer(
-        bootstrap_servers=bootstrap, group_id=None, consumer_timeout_ms=SILENCE_MS, fetch_max_bytes=4 * MAX_MESSAGE,
+        bootstrap_servers=bootstrap, group_id=None, fetch_max_bytes=4 * MAX_MESSAGE,
         max_partition_fetch_bytes=MAX_MESSAGE, **client_options(settings),
     )  # fmt: skip
     try:
         partitions = consumer.partitions_for_topic(settings.dead_topic) or ()
-        consumer.assign([TopicPartition(settings.dead_topic, partition) for partition in sorted(partitions)])
+        parts = [TopicPartition(settings.dead_topic, partition) for partition in sorted(partitions)]
+        consumer.assign(parts)
         consumer.seek_to_beginning()
-        yield from consumer
+        yield from _until_now(consumer, parts)
     finally:
         consumer.close()
+
+
+def _until_now(consumer: KafkaConsumer, parts: Sequence[TopicPartition]) -> Iterator[Any]:
+    """What was there when it was called, though more arrives meanwhile.
+
+    The embedded broker names the end within a partition's last batch. So reading goes on a little beyond all the ends,
+    for `SILENCE_MS` in all, and a record there that is younger than the call ends its partition.
+    """
+    called, ends = time.time() * 1000, consumer.end_offsets(parts)
+    over: set[TopicPartition] = set()
+    last_look = float("inf")
+    while len(over) < len(parts) and time.monotonic() < last_look:
+        found = consumer.poll(timeout_ms=SILENCE_MS)
+        if not found:
+            return
+        for part, records in found.items():
+            for record in records:
+                if record.offset >= ends[part] and record.timestamp > called:
+                    over.add(part)
+                if part not in over:
+                    yield record
+        if last_look == float("inf") and all(consumer.position(part) >= ends[part] for part in parts):
+            last_look = time.monotonic() + SILENCE_MS / 1000
 
 
 def _letter(record: Any) -> Letter:

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 
 from crosswind.errors import DataError
 from crosswind.stream.adapters.postgres.account_tables import AccountRow, AuditRow, IdentityRow, SessionRow
-from crosswind.stream.adapters.postgres.deployments import database
+from crosswind.stream.adapters.postgres.errors import database
 
 LASTS: Final = timedelta(hours=12)
 """A login ends after this long, used or not."""
@@ -102,10 +102,11 @@ class Accounts:
             raise DataError(f"the password has {len(password)} characters; take {SHORTEST} at least")
         values = {"role": role.name.lower(), "password": _hasher.hash(password)}
         with database("adding an account"), self._engine.begin() as connection:
-            connection.execute(delete(SessionRow).where(SessionRow.name == name))
             changed = connection.execute(update(AccountRow).where(AccountRow.name == name).values(values))
             if not changed.rowcount:
                 connection.execute(insert(AccountRow), {"name": name, **values})
+            # Last: `log_in` holds the account until its login is stored, and we have waited for it.
+            connection.execute(delete(SessionRow).where(SessionRow.name == name))
 
     def remove(self, name: str) -> None:
         """Removes an account and ends its logins.
@@ -125,10 +126,15 @@ class Accounts:
 
     def log_in(self, name: str, password: str) -> str | None:
         """The token of a new login; None when name and password do not fit."""
+        query = select(AccountRow.password).where(AccountRow.name == name)
+        with database("logging in"), self._engine.connect() as connection:
+            stored = connection.execute(query).scalar()
+        known = stored if stored != _NONE else None
+        if not _fits(known or _NOBODY, password) or known is None:
+            return None
         with database("logging in"), self._engine.begin() as connection:
-            stored = connection.execute(select(AccountRow.password).where(AccountRow.name == name)).scalar()
-            known = stored if stored != _NONE else None
-            if not _fits(known or _NOBODY, password) or known is None:
+            # The check took a while: a password that was changed since then does not count, nor a removed account.
+            if connection.execute(query.with_for_update(read=True)).scalar() != known:
                 return None
             return _session(connection, name)
 

@@ -1,16 +1,15 @@
 """What people say to alerts, on Postgres: acknowledgements, verdicts, silences; and the scorecard made of them."""
 
 import secrets
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import msgspec
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import SQLAlchemyError
 
-from crosswind.errors import DatabaseError, DataError
+from crosswind.errors import DataError
+from crosswind.stream.adapters.postgres.errors import database
 from crosswind.stream.domain.detect.budget import MONTH_HOURS
 from crosswind.stream.domain.silence import Matcher, Silence
 
@@ -127,7 +126,7 @@ def acknowledge(engine: Engine, run: str, incident_id: str, by: str) -> str:
     Raises:
         DataError: there is no such incident. DatabaseError: the database cannot be reached or refuses.
     """
-    with _database(engine, "acknowledging an incident") as connection:
+    with database("acknowledging an incident"), engine.begin() as connection:
         values = {"run": run, "incident_id": _whole(connection, run, incident_id), "by": by}
         return str(connection.execute(_ACKNOWLEDGE, values).scalar_one())
 
@@ -138,7 +137,7 @@ def judge(engine: Engine, run: str, incident_id: str, by: str, useful: bool) -> 
     Raises:
         DataError: there is no such incident. DatabaseError: the database cannot be reached or refuses.
     """
-    with _database(engine, "noting a verdict") as connection:
+    with database("noting a verdict"), engine.begin() as connection:
         whole = _whole(connection, run, incident_id)
         connection.execute(_VERDICT, {"run": run, "incident_id": whole, "by": by, "useful": useful})
 
@@ -153,7 +152,7 @@ def silence(
     """
     if not matchers or lasts <= timedelta(0):
         raise DataError("a silence needs at least one matcher, e.g. topic=credit, and a time above 0, e.g. 2h")
-    with _database(engine, "adding a silence") as connection:
+    with database("adding a silence"), engine.begin() as connection:
         now: datetime = connection.execute(_NOW, {"run": run}).scalar_one()
         made = Silence(secrets.token_hex(8), tuple(matchers), now, now + lasts)
         connection.execute(_SILENCE, {
@@ -169,7 +168,7 @@ def silences(engine: Engine, run: str) -> list[Silence]:
     Raises:
         DatabaseError: the database cannot be reached or refuses.
     """
-    with _database(engine, "reading the silences") as connection:
+    with database("reading the silences"), engine.begin() as connection:
         now = connection.execute(_NOW, {"run": run}).scalar_one()
         return [
             Silence(row.silence_id, msgspec.convert(row.matchers, tuple[Matcher, ...]), row.starts_at, row.ends_at)
@@ -183,7 +182,7 @@ def end_silence(engine: Engine, run: str, silence_id: str) -> None:
     Raises:
         DataError: there is no such silence, or it is over. DatabaseError: the database cannot be reached or refuses.
     """
-    with _database(engine, "ending a silence") as connection:
+    with database("ending a silence"), engine.begin() as connection:
         if not connection.execute(_END_SILENCE, {"run": run, "silence_id": silence_id}).one_or_none():
             raise DataError(f"no silence {silence_id} is in force; list them with `crosswind alerts silences`")
 
@@ -194,7 +193,7 @@ def scorecard(engine: Engine, run: str, days: int) -> list[Scored]:
     Raises:
         DatabaseError: the database cannot be reached or refuses.
     """
-    with _database(engine, "reading the scorecard") as connection:
+    with database("reading the scorecard"), engine.begin() as connection:
         now: datetime = connection.execute(_NOW, {"run": run}).scalar_one()
         values = {"run": run, "since": now - timedelta(days=days)}
         watched = connection.execute(_WATCHED, values).one()
@@ -213,7 +212,7 @@ def fired(engine: Engine, run: str, days: int) -> tuple[datetime, datetime, list
     Raises:
         DatabaseError: the database cannot be reached or refuses.
     """
-    with _database(engine, "reading what fired") as connection:
+    with database("reading what fired"), engine.begin() as connection:
         now: datetime = connection.execute(_NOW, {"run": run}).scalar_one()
         since = now - timedelta(days=days)
         found = connection.execute(_FIRED, {"run": run, "since": since})
@@ -227,13 +226,3 @@ def _whole(connection: Connection, run: str, start: str) -> str:
         what = "several incidents begin" if found else "no incident begins"
         raise DataError(f"{what} with {start!r}; the pages and `alerts` messages name the whole id")
     return str(found[0])
-
-
-@contextmanager
-def _database(engine: Engine, what: str) -> Iterator[Connection]:
-    try:
-        with engine.begin() as connection:
-            yield connection
-    except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or type(error).__name__).splitlines()[0]
-        raise DatabaseError(f"{what} failed: {cause}") from error

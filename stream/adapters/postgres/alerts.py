@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from crosswind.errors import DatabaseError
 from crosswind.stream.adapters.postgres import histories
+from crosswind.stream.adapters.postgres.errors import database
 from crosswind.stream.adapters.postgres.outbox import enqueue
 from crosswind.stream.domain.contract import Alert
 from crosswind.stream.domain.incident import Incident
@@ -62,11 +62,11 @@ _ACKNOWLEDGED = text("""
 """)
 
 _UNIVERSE = text("""
-    SELECT count(*) FROM (
-        SELECT topic, coalesce(lang, '*'), '*' FROM bucket
-        WHERE run = :run AND entity = '*' AND minute > :since GROUP BY GROUPING SETS ((topic), (topic, lang))
-        UNION ALL SELECT '*', '*', entity FROM bucket
-        WHERE run = :run AND entity <> '*' AND minute > :since GROUP BY entity) AS series
+    SELECT coalesce(topic, '*') AS topic, coalesce(lang, '*') AS lang, '*' AS entity FROM bucket
+    WHERE run = :run AND entity = '*' AND minute >= date_bin('1 hour', :since, 'epoch')
+    GROUP BY GROUPING SETS ((), (topic), (lang), (topic, lang))
+    UNION ALL SELECT '*', '*', entity FROM bucket
+    WHERE run = :run AND entity <> '*' AND minute >= date_bin('1 hour', :since, 'epoch') GROUP BY entity
 """)
 
 _NEXT_SEQ = text("SELECT coalesce(max(seq), 0) + 1 FROM transition WHERE run = :run")
@@ -121,7 +121,7 @@ class PostgresAlertStore:
     @contextmanager
     def begin(self, run: str) -> Iterator[AlertUnit | None]:
         """See `AlertStore.begin`."""
-        with _database(f"evaluating run {run}"), self._engine.begin() as connection:
+        with database(f"evaluating run {run}"), self._engine.begin() as connection:
             held = connection.execute(_TRY_LOCK, {"kind": EVALUATE, "run": run}).scalar_one()
             yield PostgresAlertUnit(connection, run) if held else None
 
@@ -180,9 +180,10 @@ class PostgresAlertUnit:
         acknowledged = self.connection.execute(_ACKNOWLEDGED, {"run": self.run}).scalars()
         return Orders(silences, frozenset(acknowledged))
 
-    def universe(self, since: datetime) -> int:
-        """How many series had an article after `since`."""
-        return int(self._scalar(_UNIVERSE, since=since))
+    def universe(self, since: datetime) -> list[Series]:
+        """See `AlertUnit.universe`."""
+        found = self.connection.execute(_UNIVERSE, {"run": self.run, "since": since})
+        return [Series(row.topic, row.lang, row.entity) for row in found]
 
     def next_seq(self) -> int:
         """See `AlertUnit.next_seq`. Only the holder of the run's lock adds transitions, so there is no gap."""
@@ -256,7 +257,7 @@ def transitions_after(engine: Engine, run: str, seq: int, limit: int) -> list[Al
     Raises:
         DatabaseError: the database cannot be reached or refuses.
     """
-    with _database(f"reading the alerts of run {run}"), engine.connect() as connection:
+    with database(f"reading the alerts of run {run}"), engine.connect() as connection:
         return _after(connection, run, seq, limit)
 
 
@@ -266,7 +267,7 @@ def last_seq(engine: Engine, run: str) -> int:
     Raises:
         DatabaseError: the database cannot be reached or refuses.
     """
-    with _database(f"reading the alerts of run {run}"), engine.connect() as connection:
+    with database(f"reading the alerts of run {run}"), engine.connect() as connection:
         return int(connection.execute(_LAST_SEQ, {"run": run}).scalar_one())
 
 
@@ -292,7 +293,7 @@ def unpublished(engine: Engine, run: str, limit: int) -> Iterator[Unpublished | 
     Raises:
         DatabaseError: the database cannot be reached or refuses.
     """
-    with _database(f"reading the unpublished alerts of run {run}"), engine.begin() as connection:
+    with database(f"reading the unpublished alerts of run {run}"), engine.begin() as connection:
         if not connection.execute(_TRY_LOCK, {"kind": PUBLISH, "run": run}).scalar_one():
             yield None
             return
@@ -303,12 +304,3 @@ def unpublished(engine: Engine, run: str, limit: int) -> Iterator[Unpublished | 
 def _after(connection: Connection, run: str, seq: int, limit: int) -> list[Alert]:
     found = connection.execute(_TRANSITIONS_AFTER, {"run": run, "seq": seq, "limit": limit})
     return [msgspec.convert(payload, Alert) for payload in found.scalars()]
-
-
-@contextmanager
-def _database(what: str) -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or type(error).__name__).splitlines()[0]
-        raise DatabaseError(f"{what} failed: {cause}") from error

@@ -1,15 +1,13 @@
 """Deployments on Postgres: wishes, events, and what was live when."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import SQLAlchemyError
 
-from crosswind.errors import DatabaseError, DataError
+from crosswind.errors import DataError
+from crosswind.stream.adapters.postgres.errors import database
 from crosswind.stream.service.deployment import PPM, Deployment, Event, Kind, Slot
 
 _COLUMNS = "seq, slot, version, address, share_ppm, at, reason"
@@ -142,16 +140,6 @@ class PostgresDeployments:
         """Wishes and events of a run, newest first: seq, slot, what, version, address, worker, message, at."""
         with database("reading the deployments"), self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(_HISTORY, {"run": run, "limit": limit}).mappings()]
-
-
-@contextmanager
-def database(what: str) -> Iterator[None]:
-    """Turns the driver's errors into ours, in one line without parameters."""
-    try:
-        yield
-    except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or type(error).__name__).splitlines()[0]
-        raise DatabaseError(f"{what} failed: {cause}") from error
 
 
 def started(version: str, address: str, worker: str) -> Event:

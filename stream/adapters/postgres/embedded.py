@@ -9,6 +9,8 @@ import subprocess
 import warnings
 from pathlib import Path
 
+import psutil
+
 from crosswind.errors import ServiceError
 
 with warnings.catch_warnings():
@@ -25,6 +27,12 @@ class EmbeddedPostgres:
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute()
         self._server: embedded.PostgresServer | None = None
+        self.address = ""
+
+    @property
+    def log(self) -> Path:
+        """What the server prints."""
+        return self._folder / "log"
 
     def start(self) -> str:
         """Makes the cluster if there is none, starts it, returns its `postgresql://` address.
@@ -36,15 +44,21 @@ class EmbeddedPostgres:
         try:
             self._server = embedded.get_server(self._folder, cleanup_mode="stop")
         except (subprocess.SubprocessError, OSError, AssertionError) as error:
-            log = self._folder / "log"
-            raise ServiceError(f"the embedded Postgres did not start ({type(error).__name__}); see {log}") from error
-        return str(self._server.get_uri())
+            said = f"the embedded Postgres did not start ({type(error).__name__}); see {self.log}"
+            raise ServiceError(said) from error
+        self.address = str(self._server.get_uri())
+        return self.address
 
     @property
     def running(self) -> bool:
         """Whether the server process lives."""
-        found = PostmasterInfo.read_from_pgdata(self._folder)
-        return found is not None and found.is_running()
+        try:
+            found = PostmasterInfo.read_from_pgdata(self._folder)
+            return found is not None and psutil.Process(found.pid).status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+        except (OSError, AssertionError, ValueError):  # its file is written at this moment: the next look tells
+            return True
 
     def stop(self) -> None:
         """Stops the server and waits for it: connections are cut, everything committed is kept."""

@@ -5,10 +5,11 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, create_engine, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError
 
-from crosswind.errors import DatabaseError, SettingsError
+from crosswind.errors import SettingsError
 from crosswind.stream.adapters.postgres import reader
+from crosswind.stream.adapters.postgres.errors import database
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x63726F7373  # "cross": one migrator at a time
@@ -22,8 +23,9 @@ def connect(url: str, *, pool_size: int = 4, read_only: bool = False) -> Engine:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise SettingsError("CROSSWIND_DATABASE_URL is not a URL; expected postgresql://user@host/database") from None
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number, as where a password holds @ and :
+        expected = "expected postgresql://user@host/database, with %40 for an @ in the password"
+        raise SettingsError(f"CROSSWIND_DATABASE_URL is not a URL; {expected}") from None
     if parsed.get_backend_name() != "postgresql":
         raise SettingsError(f"CROSSWIND_DATABASE_URL is for {parsed.get_backend_name()}; expected postgresql://…")
     options = "-c timezone=UTC" + (" -c default_transaction_read_only=on" if read_only else "")
@@ -45,17 +47,13 @@ def migrate(engine: Engine) -> None:
     """
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
-    try:
-        with engine.connect() as connection:
-            connection.exec_driver_sql(f"SELECT pg_advisory_lock({_LOCK})")
-            try:
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-                reader.grant(connection)
-                connection.commit()
-            finally:
-                connection.rollback()
-                connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_LOCK})")
-    except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise DatabaseError(f"cannot bring the database up to date: {cause}") from error
+    with database("bringing the database up to date"), engine.connect() as connection:
+        connection.exec_driver_sql(f"SELECT pg_advisory_lock({_LOCK})")
+        try:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            reader.grant(connection)
+            connection.commit()
+        finally:
+            connection.rollback()
+            connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_LOCK})")

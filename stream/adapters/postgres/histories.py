@@ -17,23 +17,30 @@ from crosswind.stream.domain.panel import LOOKBACK, MENTIONS
 from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.series import MINUTE, Counts, History, Hours, Mention, Series
 
-# A series with so many negatives in all windows together; a superset of those with so many in one.
-_CANDIDATES = text("""
-    SELECT topic, coalesce(lang, '*') AS lang, '*' AS entity FROM bucket
-    WHERE run = :run AND entity = '*' AND minute BETWEEN :first AND :last
-    GROUP BY GROUPING SETS ((topic), (topic, lang)) HAVING sum(negative) >= :least
-    UNION ALL
-    SELECT '*', '*', entity FROM bucket
-    WHERE run = :run AND entity <> '*' AND minute BETWEEN :first AND :last
-    GROUP BY entity HAVING sum(negative) >= :least
-""")
+
+def _candidates(sets: str) -> TextClause:
+    """Series with so many negatives in all windows together; a superset of those with so many in one."""
+    return text(f"""
+        SELECT coalesce(topic, '*') AS topic, coalesce(lang, '*') AS lang, '*' AS entity FROM bucket
+        WHERE run = :run AND entity = '*' AND minute BETWEEN :first AND :last
+        GROUP BY GROUPING SETS ({sets}) HAVING sum(negative) >= :least
+        UNION ALL
+        SELECT '*', '*', entity FROM bucket
+        WHERE run = :run AND entity <> '*' AND minute BETWEEN :first AND :last
+        GROUP BY entity HAVING sum(negative) >= :least
+    """)
+
+
+_CANDIDATES = _candidates("(topic), (topic, lang)")
+_WITH_LANGUAGES = _candidates("(topic), (topic, lang), (lang)")  # one grouping more, where a rule asks
 
 
 @dataclass(frozen=True, slots=True)
 class _Queries:
-    """Counts per cell of topics, of entities and of the whole run."""
+    """Counts per cell of topics, of languages over all topics, of entities and of the whole run."""
 
     topics: TextClause
+    languages: TextClause
     entities: TextClause
     run: TextClause
 
@@ -44,6 +51,7 @@ def _queries(table: str, cell: str) -> _Queries:
     span = f"run = :run AND {cell} >= :first AND {cell} < :end"
     return _Queries(
         text(f"SELECT topic, lang, {sums} WHERE {span} AND entity = '*' AND topic = ANY(:topics) GROUP BY 1, 2, 3"),
+        text(f"SELECT lang, {sums} WHERE {span} AND entity = '*' AND lang = ANY(:langs) GROUP BY 1, 2"),
         text(f"SELECT entity, {sums} WHERE {span} AND entity = ANY(:entities) GROUP BY 1, 2"),
         text(f"SELECT {sums} WHERE {span} AND entity = '*' GROUP BY 1"),
     )
@@ -58,7 +66,7 @@ _MENTIONS = text("""
            coalesce(joined, '') AS story
     FROM article LEFT JOIN story_member USING (run, article_id)
     WHERE run = :run AND published_at >= :first AND published_at < :end AND sentiment = 'negative'
-          AND (topic = ANY(:topics) OR entities && CAST(:entities AS text[]))
+          AND (:everything OR topic = ANY(:topics) OR lang = ANY(:langs) OR entities && CAST(:entities AS text[]))
 """)
 
 
@@ -105,13 +113,16 @@ def load(
     """See `AlertUnit.histories`."""
     windows = span.first - (rules.widest - 1) * MINUTE
     values = {"run": run, "first": windows, "last": span.last, "least": rules.least_headlines}
-    series = {Series(row.topic, row.lang, row.entity) for row in connection.execute(_CANDIDATES, values)}
+    candidates = _WITH_LANGUAGES if rules.languages else _CANDIDATES
+    series = {Series(row.topic, row.lang, row.entity) for row in connection.execute(candidates, values)}
     series |= {*wanted, Series(ALL)}
+    # The whole run is always there, for its silence; its articles one by one matter only to a rule that watches it.
+    everything = Series(ALL) in wanted or any(rule.match.holds(Series(ALL)) for rule in rules.rules)
     begin = _hour(span.first) - MENTIONS
     minutes = Grid(begin, span.last + MINUTE, MINUTE)
     hours = Grid(_hour(span.first) - LOOKBACK, begin, HOUR)
     fine, coarse = _counts(connection, run, minutes, series), _counts(connection, run, hours, series)
-    mentions = _mentions(connection, run, Span(begin, span.last), series)
+    mentions = _mentions(connection, run, Span(begin, span.last), series, everything)
     run_minutes, run_hours = fine[Series(ALL)][1], coarse[Series(ALL)][1]
     return {
         one: History.of(
@@ -136,6 +147,9 @@ def _counts(connection: Connection, run: str, grid: Grid, series: set[Series]) -
     if _topics(series):
         for row in connection.execute(ask.topics, {**values, "topics": _topics(series)}):
             _add(counts, (Series(row.topic), Series(row.topic, row.lang)), row, grid)
+    if _languages(series):
+        for row in connection.execute(ask.languages, {**values, "langs": _languages(series)}):
+            _add(counts, (Series(ALL, row.lang),), row, grid)
     if _entities(series):
         for row in connection.execute(ask.entities, {**values, "entities": _entities(series)}):
             _add(counts, (Series(ALL, ALL, row.entity),), row, grid)
@@ -148,11 +162,14 @@ def _add(counts: dict[Series, Pair], series: Iterable[Series], row: Row[Any], gr
             grid.add(counts[one], row)
 
 
-def _mentions(connection: Connection, run: str, span: Span, series: set[Series]) -> list[Mention]:
+def _mentions(
+    connection: Connection, run: str, span: Span, series: set[Series], everything: bool
+) -> list[Mention]:  # fmt: skip
     found = connection.execute(
         _MENTIONS,
         {"run": run, "first": span.first, "end": span.last + MINUTE,
-         "topics": _topics(series), "entities": _entities(series)},
+         "everything": everything, "topics": _topics(series), "langs": _languages(series),
+         "entities": _entities(series)},
     )  # fmt: skip
     return [
         Mention(minute_of(row.published_at), row.article_id, row.source, row.title_key, row.topic, row.lang,
@@ -163,6 +180,10 @@ def _mentions(connection: Connection, run: str, span: Span, series: set[Series])
 
 def _topics(series: set[Series]) -> list[str]:
     return sorted({one.topic for one in series} - {ALL})
+
+
+def _languages(series: set[Series]) -> list[str]:
+    return sorted({one.lang for one in series if one.topic == one.entity == ALL} - {ALL})
 
 
 def _entities(series: set[Series]) -> list[str]:

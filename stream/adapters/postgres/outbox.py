@@ -7,17 +7,28 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Engine, text
 
-from crosswind.stream.adapters.postgres.subscriptions import database, quiet_from
+from crosswind.stream.adapters.postgres.errors import database
+from crosswind.stream.adapters.postgres.subscriptions import quiet_from
 from crosswind.stream.domain.contract import Alert
 from crosswind.stream.notify.domain.pace import FIRST
-from crosswind.stream.notify.domain.subscription import Channel, concerns_all, over, worth_telling
+from crosswind.stream.notify.domain.subscription import Channel, concerns_all, group_of, over, worth_telling
 from crosswind.stream.notify.service.dispatcher import Message, Outcome, Result
 
 DIGESTS = 0x63776E64
 """Advisory lock. Shared by transactions that write the outbox, alone by those that claim digests: so a digest that is
 claimed is complete, and what is written later falls into the next one."""
 
-# The same choice as `crosswind.stream.notify.domain.subscription.wants`.
+# The same choice as `crosswind.stream.notify.domain.subscription.wants`. What is over is told by the transitions before
+# this one: the incidents' own rows are already as they are after the tick that all of this is written with.
+_TOLD = """
+    SELECT subscription_id FROM outbox WHERE run = :run AND incident_id = :incident_id AND seq < :seq
+"""
+_GROUP_TOLD = """
+    SELECT o.subscription_id FROM incident i JOIN outbox o USING (run, incident_id)
+    WHERE i.run = :run AND i.group_id = :group AND i.incident_id <> :incident_id AND o.seq < :seq AND NOT EXISTS (
+        SELECT FROM transition t WHERE t.run = i.run AND t.incident_id = i.incident_id AND t.seq < :seq
+        AND t.state IN ('resolved', 'lapsed'))
+"""
 _CHOSEN = """
     SELECT s.subscription_id, s.channel, s.digest_minutes,
            CASE WHEN s.digest_minutes IS NULL THEN clock_timestamp()
@@ -25,10 +36,11 @@ _CHOSEN = """
                      + make_interval(mins => s.digest_minutes) END AS due_at
     FROM subscription s
     WHERE s.run = :run AND s.state = 'active' AND (
-        CAST(:over AS boolean) AND EXISTS (
-            SELECT 1 FROM outbox o
-            WHERE o.run = :run AND o.incident_id = :incident_id AND o.subscription_id = s.subscription_id)
-        OR NOT CAST(:over AS boolean) AND (s.min_severity = 'warning' OR :severity = 'critical') AND (
+        CAST(:over AS boolean) AND s.subscription_id IN (SELECT subscription_id FROM told)
+        OR NOT CAST(:over AS boolean) AND (s.min_severity = 'warning' OR :severity = 'critical')
+        AND (s.subscription_id IN (SELECT subscription_id FROM told)
+             OR s.subscription_id NOT IN (SELECT subscription_id FROM group_told))
+        AND (
             CAST(:all AS boolean)
             OR (cardinality(s.topics) + cardinality(s.entities) = 0
                 OR :topic = ANY(s.topics) OR :entity = ANY(s.entities))
@@ -37,7 +49,8 @@ _CHOSEN = """
 """
 
 _ENQUEUE = text(f"""
-    WITH chosen AS MATERIALIZED ({_CHOSEN}), named AS (
+    WITH told AS MATERIALIZED ({_TOLD}), group_told AS MATERIALIZED ({_GROUP_TOLD}),
+    chosen AS MATERIALIZED ({_CHOSEN}), named AS (
         SELECT *, CASE WHEN digest_minutes IS NULL THEN 'msg_' ELSE 'dig_' END || left(encode(sha256(convert_to(
             CASE WHEN digest_minutes IS NULL
                  THEN concat_ws('|', CAST(:run AS text), CAST(:incident_id AS text), CAST(:seq AS bigint),
@@ -124,7 +137,7 @@ _DISABLE = text("""
 def enqueue(connection: Connection, run: str, transitions: Sequence[Alert]) -> None:
     """Writes one outbox row for each transition and subscriber that wants it, in the caller's transaction.
 
-    The transitions' own rows must be there already. Doing it again changes nothing.
+    The rows of the transitions and of their incidents must be there already. Doing it again changes nothing.
     """
     if not transitions:
         return
@@ -138,7 +151,7 @@ def _values(run: str, alert: Alert) -> dict[str, object]:
     return {
         "run": run, "incident_id": alert.incident_id, "seq": alert.seq, "over": over(alert),
         "all": concerns_all(alert), "severity": alert.severity, "topic": alert.topic, "entity": alert.entity,
-        "lang": alert.lang, "languages": list(alert.languages),
+        "lang": alert.lang, "languages": list(alert.languages), "group": group_of(alert),
     }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine, text
 
-from crosswind.stream.adapters.postgres.subscriptions import database
+from crosswind.stream.adapters.postgres.errors import database
 
 BATCH = 1000
 """Messages per transaction, with what hangs on them: some tens of milliseconds."""

@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy import Connection, Engine, make_url, text
 
 from crosswind.errors import SettingsError
-from crosswind.stream.adapters.postgres.deployments import database
+from crosswind.stream.adapters.postgres.errors import database
 
 ROLE: Final = "crosswind_reader"
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import SQLAlchemyError
 
-from crosswind.errors import DatabaseError
+from crosswind.stream.adapters.postgres.errors import database
 
 _SAVE_RUN = text("""
     INSERT INTO replay_run (run, created_at, state, asked, found)
@@ -100,21 +99,10 @@ def _json(value: Mapping[str, Any]) -> str:
 
 
 def _write(engine: Engine, query: Any, **values: object) -> None:
-    try:
-        with engine.begin() as connection:
-            connection.execute(query, values)
-    except SQLAlchemyError as error:
-        raise _failed(error) from None
+    with database("keeping replays and backtests"), engine.begin() as connection:
+        connection.execute(query, values)
 
 
 def _read(engine: Engine, query: Any, **values: object) -> list[Any]:
-    try:
-        with engine.connect() as connection:
-            return list(connection.execute(query, values))
-    except SQLAlchemyError as error:
-        raise _failed(error) from None
-
-
-def _failed(error: SQLAlchemyError) -> DatabaseError:
-    cause = str(getattr(error, "orig", None) or type(error).__name__).splitlines()[0]
-    return DatabaseError(f"replays and backtests cannot be read or kept: {cause}")
+    with database("reading replays and backtests"), engine.connect() as connection:
+        return list(connection.execute(query, values))

@@ -124,7 +124,7 @@ class DuplicateRow(Base):
     origin_topic: Mapped[str] = mapped_column(primary_key=True)
     origin_partition: Mapped[int] = mapped_column(primary_key=True)
     origin_offset: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    article_id: Mapped[str]
+    article_id: Mapped[str] = mapped_column(primary_key=True)  # an origin comes again when a topic is made anew
     first_seen_at: Mapped[datetime]
 
 

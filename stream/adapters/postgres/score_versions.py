@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
-from crosswind.stream.adapters.postgres.deployments import database
+from crosswind.stream.adapters.postgres.errors import database
 from crosswind.stream.domain.article import Score
 
 SHADOW_LOCK = 0x63777368

@@ -8,16 +8,15 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import SQLAlchemyError
 
-from crosswind.errors import DatabaseError
 from crosswind.stream.adapters.postgres.article_rows import FIELDS, TYPED, origin_of, rows_of
+from crosswind.stream.adapters.postgres.errors import database
 from crosswind.stream.adapters.postgres.stories import keep_meanings
 from crosswind.stream.adapters.postgres.versions import settle_others
 from crosswind.stream.domain.article import ScoredArticle
 from crosswind.stream.domain.bucket import fold, minute_of
 from crosswind.stream.domain.ingest import Delivery, Ingested
-from crosswind.stream.domain.versions import receipt
+from crosswind.stream.domain.versions import Copy, receipt
 from crosswind.stream.domain.watermark import Watermark
 
 _INSERT_ARTICLES = text(f"""
@@ -27,8 +26,8 @@ _INSERT_ARTICLES = text(f"""
     RETURNING article_id
 """)
 
-_STORED_ORIGINS = text("""
-    SELECT article_id, origin_topic, origin_partition, origin_offset FROM article
+_STORED_RECEIPTS = text("""
+    SELECT article_id, first_seen_at, origin_topic, origin_partition, origin_offset FROM article
     WHERE run = :run AND article_id = ANY(:ids)
 """)
 
@@ -96,11 +95,8 @@ class PostgresTrendStore:
         """See `TrendStore.ingest`."""
         if not deliveries:
             return Ingested(0, 0, 0, None)
-        try:
-            with self._engine.begin() as connection:
-                return _ingest(connection, run, deliveries, self._meanings)
-        except SQLAlchemyError as error:
-            raise DatabaseError(f"storing {len(deliveries)} articles failed: {_cause(error)}") from error
+        with database(f"storing {len(deliveries)} articles"), self._engine.begin() as connection:
+            return _ingest(connection, run, deliveries, self._meanings)
 
     def close(self) -> None:
         """Closes every pooled connection."""
@@ -120,7 +116,7 @@ def _ingest(connection: Connection, run: str, deliveries: Sequence[Delivery], me
     others, redelivered = _sort_out_the_rest(connection, run, kept, new_ids)
     found = settle_others(connection, run, others, meanings)
     _note_duplicates(connection, run, found.copies)
-    _move_watermarks(connection, run, deliveries)
+    _move_watermarks(connection, run, deliveries, new_ids)
     changed = min((minute_of(scored.article.published_at) for scored in new), default=None)
     redelivered += found.redelivered
     gone = len(deliveries) - len(new) - found.duplicates - redelivered - found.edited
@@ -152,7 +148,8 @@ def _sort_out_the_rest(
     if len(new_ids) == len(deliveries):
         return [], 0  # each is an article of its own, stored just now
     ids = sorted({delivery.scored.article.article_id for delivery in deliveries})
-    stored = {row.article_id: origin_of(row) for row in connection.execute(_STORED_ORIGINS, {"run": run, "ids": ids})}
+    rows = connection.execute(_STORED_RECEIPTS, {"run": run, "ids": ids})
+    stored = {row.article_id: receipt(Copy(row.first_seen_at, origin_of(row))) for row in rows}
     unclaimed = set(new_ids)
     others: list[ScoredArticle] = []
     redelivered = 0
@@ -160,7 +157,7 @@ def _sort_out_the_rest(
         article = delivery.scored.article
         if article.article_id not in stored:
             continue  # it was there when it was to be inserted, and a sweep has dropped it since: it counts as expired
-        if article.origin != stored[article.article_id]:
+        if receipt(article) != stored[article.article_id]:
             others.append(delivery.scored)
         elif article.article_id in unclaimed:
             unclaimed.discard(article.article_id)
@@ -202,21 +199,20 @@ def _note_duplicates(connection: Connection, run: str, duplicates: Sequence[Scor
     )
 
 
-def _move_watermarks(connection: Connection, run: str, deliveries: Sequence[Delivery]) -> None:
-    times: dict[int, list[datetime]] = {}
+def _move_watermarks(connection: Connection, run: str, deliveries: Sequence[Delivery], new_ids: set[str]) -> None:
+    """A lane of nothing but copies moves as well: it would hold back the others."""
+    times: dict[int, tuple[list[datetime], list[datetime]]] = {}
+    unclaimed = set(new_ids)
     for delivery in deliveries:
-        times.setdefault(delivery.lane, []).append(delivery.scored.article.published_at)
+        article = delivery.scored.article
+        new, again = times.setdefault(delivery.lane, ([], []))
+        (new if article.article_id in unclaimed else again).append(article.published_at)
+        unclaimed.discard(article.article_id)
     for lane in sorted(times):
         row = connection.execute(_READ_WATERMARK, {"run": run, "lane": lane}).one_or_none()
         before = Watermark(row.event_time, tuple(row.ahead)) if row else Watermark()
-        after = before.advance(times[lane])
+        after = before.advance(*times[lane])
         connection.execute(
             _MOVE_WATERMARK,
             {"run": run, "lane": lane, "event_time": after.event_time, "ahead": list(after.ahead)},
         )
-
-
-def _cause(error: SQLAlchemyError) -> str:
-    """The database's own first line; never the parameters, which hold articles."""
-    original = getattr(error, "orig", None)
-    return str(original or type(error).__name__).splitlines()[0]

@@ -10,7 +10,7 @@ import numpy as np
 from sqlalchemy import Connection, Engine, text
 
 from crosswind.stream.adapters.postgres.alerts import PostgresAlertUnit
-from crosswind.stream.adapters.postgres.deployments import database
+from crosswind.stream.adapters.postgres.errors import database
 from crosswind.stream.domain.article import PPM, ScoredArticle
 from crosswind.stream.domain.stories.decision import Reason
 from crosswind.stream.domain.stories.meaning import pack

@@ -1,17 +1,16 @@
 """Subscriptions on Postgres: made, changed, paused, read, ended; their delivery log, and their stream."""
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
 from typing import Any
 
 import msgspec
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import SQLAlchemyError
 
-from crosswind.errors import DatabaseError, DataError
+from crosswind.errors import DataError
+from crosswind.stream.adapters.postgres.errors import database
 from crosswind.stream.domain.contract import Alert
 from crosswind.stream.notify.domain.subscription import Channel, Draft, Filter, Standing, check
 from crosswind.stream.notify.domain.timing import Quiet
@@ -84,16 +83,6 @@ class Delivery:
     status: int | None
     detail: str
     milliseconds: int
-
-
-@contextmanager
-def database(what: str) -> Iterator[None]:
-    """Turns SQLAlchemy's errors into ours."""
-    try:
-        yield
-    except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or type(error).__name__).splitlines()[0]
-        raise DatabaseError(f"{what} failed: {cause}") from error
 
 
 class Subscriptions:
@@ -185,6 +174,8 @@ class Subscriptions:
             return int(connection.execute(_NEWEST, {"id": subscription_id}).scalar_one())
 
     def _one(self, subscription_id: str, owner: str) -> Any:
+        if "\x00" in subscription_id:  # Postgres takes none
+            raise DataError("an id holds no NUL character; list the subscriptions first")
         with database("reading a subscription"), self._engine.connect() as connection:
             values = {"run": self._run, "owner": owner, "id": subscription_id}
             row = connection.execute(_ONE, values).one_or_none()

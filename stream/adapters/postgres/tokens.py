@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import Engine, text
 
 from crosswind.errors import DataError
-from crosswind.stream.adapters.postgres.subscriptions import database
+from crosswind.stream.adapters.postgres.errors import database
 
 SCOPES = ("subscriptions:read", "subscriptions:write", "alerts:read")
 PREFIX = "cwt_"

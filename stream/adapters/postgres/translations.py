@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Engine, text
 
-from crosswind.stream.adapters.postgres.deployments import database
+from crosswind.stream.adapters.postgres.errors import database
 from crosswind.stream.service.translation import Headline
 
 _HEADLINES = text("""

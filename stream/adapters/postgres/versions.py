@@ -50,8 +50,10 @@ _ADD = text(f"""
 
 _NO_COPIES = text("""
     DELETE FROM duplicate d
-    USING unnest(CAST(:topic AS text[]), CAST(:partition AS int[]), CAST(:offset AS bigint[])) AS o(topic, part, at)
-    WHERE d.run = :run AND d.origin_topic = o.topic AND d.origin_partition = o.part AND d.origin_offset = o.at
+    USING unnest(CAST(:article_id AS text[]), CAST(:topic AS text[]), CAST(:partition AS int[]),
+                 CAST(:offset AS bigint[])) AS o(article_id, topic, part, at)
+    WHERE d.run = :run AND d.article_id = o.article_id AND d.origin_topic = o.topic AND d.origin_partition = o.part
+      AND d.origin_offset = o.at
 """)
 
 
@@ -105,8 +107,10 @@ def settle_others(connection: Connection, run: str, others: Sequence[ScoredArtic
     edited = {ident: more for ident, more in by_article.items()
               if ident in known and not known[ident].repeated_by(more)}  # fmt: skip
     for ident in known.keys() - edited.keys():  # what a sweep has dropped since is not known: it counts as expired
-        found.copies += by_article[ident]
-        found.duplicates += len(by_article[ident])
+        copies = [one for one in by_article[ident] if one.article.origin != known[ident].counted.article.origin]
+        found.copies += copies
+        found.duplicates += len(copies)
+        found.redelivered += len(by_article[ident]) - len(copies)
     if edited:
         _recall(connection, run, {ident: known[ident] for ident in edited}, meanings)
         settled = {ident: known[ident].settled(more) for ident, more in edited.items()}
@@ -118,16 +122,17 @@ def settle_others(connection: Connection, run: str, others: Sequence[ScoredArtic
 
 def _count(found: Others, known: _Known, settled: Settled, more: Iterable[ScoredArticle]) -> None:
     found.copies += settled.copies
-    stored = {version.article.origin for version in known.versions}
+    stored = {receipt(version.article) for version in known.versions}
+    copies = {receipt(copy.article) for copy in settled.copies}
     for one in more:
-        origin = one.article.origin
-        if origin not in settled.edits:
+        place = receipt(one.article)
+        if place in copies:
             found.duplicates += 1
-        elif origin in stored:
-            found.redelivered += 1
-        else:
+        elif place in settled.edits and place not in stored:
             found.edited += 1
-            stored.add(origin)
+            stored.add(place)
+        else:
+            found.redelivered += 1
 
 
 def _locked(connection: Connection, run: str, ids: list[str]) -> dict[str, _Known]:
@@ -153,16 +158,16 @@ def _write(connection: Connection, run: str, changes: Mapping[str, tuple[_Known,
     """Versions from the first one that is another now; and copies that are versions now are copies no more."""
     cut: dict[str, int] = {}
     added: list[tuple[int, ScoredArticle]] = []
-    freed: list[Origin] = []
+    freed: list[tuple[str, Origin]] = []
     for ident, (known, settled) in changes.items():
-        before = [version.article.origin for version in known.versions]
-        now = [version.article.origin for version in settled.versions]
-        if now != [known.counted.article.origin]:
+        before = [receipt(version.article) for version in known.versions]
+        now = [receipt(version.article) for version in settled.versions]
+        if now != [receipt(known.counted.article)]:
             kept = next((n for n, pair in enumerate(zip(before, now, strict=False)) if pair[0] != pair[1]),
                         min(len(before), len(now)))  # fmt: skip
             cut |= {ident: kept} if kept < len(before) else {}
             added += list(enumerate(settled.versions[kept:], kept + 1))
-        freed += [copy.origin for copy in known.copies if copy.origin in settled.edits]
+        freed += [(ident, copy.origin) for copy in known.copies if receipt(copy) in settled.edits]
     if cut:
         connection.execute(_CUT, {"run": run, "article_id": list(cut), "kept": list(cut.values())})
     if added:
@@ -170,8 +175,8 @@ def _write(connection: Connection, run: str, changes: Mapping[str, tuple[_Known,
         more = [{"version": number, "meaning": _hex(row.score.meaning) if meanings else None} for number, row in added]
         connection.execute(_ADD, {"run": run, "rows": rows_of(rows, more)})
     if freed:
-        parts = {name: [getattr(origin, name) for origin in freed] for name in ("topic", "partition", "offset")}
-        connection.execute(_NO_COPIES, {"run": run, **parts})
+        parts = {name: [getattr(origin, name) for _, origin in freed] for name in ("topic", "partition", "offset")}
+        connection.execute(_NO_COPIES, {"run": run, "article_id": [ident for ident, _ in freed], **parts})
 
 
 def _hex(meaning: bytes) -> str | None:

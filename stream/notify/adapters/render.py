@@ -4,11 +4,13 @@ import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 from jinja2 import TemplateError, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -38,6 +40,14 @@ _ALLOWED = (
     nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not,
 )  # fmt: skip
 
+_SAMPLE = msgspec.to_builtins(Alert(
+    run="live", incident_id="0" * 32, seq=1, state="firing", at=datetime(2026, 1, 1, tzinfo=UTC), rule="negative-surge",
+    rule_version="1", severity="critical", topic="credit", lang="*", entity="*", observed=34, expected=3.5,
+    p_value=1e-15, negative_share=0.8, sources=9, headlines=20, languages=["en"], evidence=["a"], model="m",
+    cause="fired", group="0" * 32, chance=0.01,
+))  # fmt: skip
+_log = structlog.get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -63,7 +73,7 @@ def check_template(source: str) -> None:
     """A subscriber's template may show values and choose between texts; it has no loops, calls or filters.
 
     Raises:
-        DataError: it does not parse, or does more.
+        DataError: it does not parse, does more, or fails on an alert, e.g. for comparing a number with a text.
     """
     try:
         tree = _environment.parse(source)
@@ -74,6 +84,21 @@ def check_template(source: str) -> None:
             raise DataError(
                 f"templates may use {{{{ alert.topic }}}} and {{% if %}} only; {type(node).__name__} is not allowed"
             )
+    try:
+        _environment.from_string(source).render(alert=_SAMPLE, title="t", link="l", headlines="h")
+    except Exception as error:  # whatever a comparison of the template's own raises
+        raise DataError(f"the template cannot be shown: {error}; numbers compare with numbers, as in 5.0") from None
+
+
+def template_problem(message: Message, address: str) -> str:
+    """Why a message is not in its subscriber's own template, for the log of deliveries; empty: it is, or has none."""
+    if not message.template:
+        return ""
+    try:
+        _own(message, "", [page_of(address, alert) for alert in message.alerts])
+    except Exception as error:  # as in `words`
+        return f"our own text: the template failed: {type(error).__name__}"
+    return ""
 
 
 def _walk(node: nodes.Node) -> Iterator[nodes.Node]:
@@ -125,8 +150,11 @@ def words(message: Message, address: str, unsubscribe: str) -> Words:
     foot = _FOOT.render(address=address, words=catalogue, unsubscribe=unsubscribe)
     title = parts[0].title if len(parts) == 1 else catalogue["digest"].format(count=len(parts))
     if message.template:
-        body = _own(message, title, [part.link for part in parts])[:_MOST]
-        return Words(title, body, body + foot)
+        try:
+            body = _own(message, title, [part.link for part in parts])[:_MOST]
+            return Words(title, body, body + foot)
+        except Exception as error:  # the template is theirs: it may fail on one alert that it was not checked with
+            _log.warning("a template failed", message=message.message_id, error=type(error).__name__)
     lines = [line for part in parts for line in _lines(part, catalogue["see"])]
     return Words(title, "\n".join(lines)[:_MOST], _html(parts, catalogue) + foot)
 
@@ -165,14 +193,11 @@ def body(message: Message, address: str, unsubscribe: str) -> bytes:
 
 def _own(message: Message, title: str, links: Sequence[str]) -> str:
     template = _compiled(message.template or "")
-    try:
-        return "\n".join(
-            template.render(alert=msgspec.to_builtins(alert), title=title, link=link,
-                            headlines="\n".join(_headlines(alert, message)))
-            for alert, link in zip(message.alerts, links, strict=True)
-        )  # fmt: skip
-    except TemplateError:
-        return title
+    return "\n".join(
+        template.render(alert=msgspec.to_builtins(alert), title=title, link=link,
+                        headlines="\n".join(_headlines(alert, message)))
+        for alert, link in zip(message.alerts, links, strict=True)
+    )  # fmt: skip
 
 
 @lru_cache(maxsize=256)

@@ -15,7 +15,7 @@ from crosswind.stream.domain.contract import Alert
 from crosswind.stream.notify.adapters.apprise_sender import AppriseSender, check_target
 from crosswind.stream.notify.adapters.guard import Lookup, system_lookup
 from crosswind.stream.notify.adapters.kafka_sender import KafkaSender
-from crosswind.stream.notify.adapters.render import HEADLINES, body, check_template, words
+from crosswind.stream.notify.adapters.render import HEADLINES, body, check_template, template_problem, words
 from crosswind.stream.notify.adapters.vault import Sealed, Vault, new_key
 from crosswind.stream.notify.adapters.webhook import WebhookSender
 from crosswind.stream.notify.domain.addresses import check_url
@@ -51,9 +51,14 @@ class Senders:
         self._apprise.close()
 
     async def __call__(self, message: Message) -> Reply:
-        """One attempt."""
+        """One attempt. The reply says so when the subscriber's template failed and our own text went out."""
         if not message.alerts:
             return Reply(204, "its alerts are no longer stored")
+        reply = await self._sent(message)
+        problem = template_problem(message, self._address)
+        return replace(reply, detail="; ".join(filter(None, (reply.detail, problem)))) if problem else reply
+
+    async def _sent(self, message: Message) -> Reply:
         secret = self._vault.open(message.sealed)
         token = self._vault.token(message.subscription_id)
         end = unsubscribe_address(self._address, token) if self._address else ""

@@ -5,7 +5,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from email.utils import parsedate_to_datetime
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from functools import cache
+from zoneinfo import ZoneInfo, available_timezones
 
 from crosswind.errors import DataError
 
@@ -41,9 +42,10 @@ def quiet_hours(zone: str, start: str, end: str, except_critical: bool = True) -
         DataError: no such zone or time, or the hours are empty.
     """
     try:
-        ZoneInfo(zone)
         first, last = (time.fromisoformat(word) for word in (start, end))
-    except (ValueError, OSError, ZoneInfoNotFoundError):
+        if zone not in _zones():
+            raise ValueError
+    except ValueError:
         raise DataError(f"quiet hours {zone} {start}-{end}: expected e.g. Europe/Berlin 22:00-07:00") from None
     if first == last or first.tzinfo or last.tzinfo:
         raise DataError("quiet hours begin and end at the same time, or have a zone of their own; pause instead")
@@ -53,12 +55,18 @@ def quiet_hours(zone: str, start: str, end: str, except_critical: bool = True) -
 def quiet_until(quiet: Quiet, now: datetime) -> datetime | None:
     """When the quiet hours that hold at `now` end; None when none do.
 
+    Raises:
+        DataError: this machine does not know the zone, though the one that took the subscription did.
+
     >>> from datetime import UTC
     >>> night = quiet_hours("Europe/Berlin", "22:00", "07:00")
     >>> quiet_until(night, datetime(2026, 1, 5, 23, 0, tzinfo=UTC)).isoformat()
     '2026-01-06T06:00:00+00:00'
     """
-    local = now.astimezone(ZoneInfo(quiet.zone))
+    try:
+        local = now.astimezone(ZoneInfo(quiet.zone))
+    except (ValueError, OSError, KeyError):
+        raise DataError(f"time zone {quiet.zone!r} is not known on this machine; install its tzdata") from None
     for days in (-1, 0):
         day = local.date() + timedelta(days=days)
         until = day + timedelta(days=1) if quiet.end < quiet.start else day
@@ -67,6 +75,12 @@ def quiet_until(quiet: Quiet, now: datetime) -> datetime | None:
         if first <= now < last:
             return last
     return None
+
+
+@cache
+def _zones() -> frozenset[str]:
+    """Zones of the IANA database that this machine has; reading them takes a while, and they do not change."""
+    return frozenset(available_timezones() - {"localtime"})  # that one is another zone on another machine
 
 
 def _instant(day: object, clock: time, zone: str, like: datetime) -> datetime:
@@ -81,6 +95,9 @@ def hold_until(
     Args:
         severities: of the alerts in it.
         sent: when messages of the subscription were sent lately.
+
+    Raises:
+        DataError: this machine does not know the quiet hours' zone.
     """
     until = quiet_until(quiet, now) if quiet and not (quiet.except_critical and "critical" in severities) else None
     recent = sorted(at for at in sent if at > now - HOUR)

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import structlog
 
-from crosswind.errors import DatabaseError
+from crosswind.errors import DatabaseError, DataError
 from crosswind.stream.domain.contract import Alert
 from crosswind.stream.notify.domain.pace import Pace
 from crosswind.stream.notify.domain.subscription import Channel
@@ -233,19 +233,25 @@ class Dispatcher:
     async def _deliver(self, message: Message) -> None:
         started = self._clock()
         severities = {alert.severity for alert in message.alerts}
-        held = hold_until(message.quiet, message.cap_per_hour, started, severities, message.sent)
-        if held:
-            result = Result(message, Outcome.HELD, started, Reply(None), held)
+        try:
+            held = hold_until(message.quiet, message.cap_per_hour, started, severities, message.sent)
+        except DataError as error:  # tried again by the schedule: the machine may learn the zone. No receiver's fault
+            result, well = judge(message, Reply(None, str(error)), started, self._schedule), True
         else:
-            reply = await self._try(message)
-            now = self._clock()
-            found = judge(message, reply, now, self._schedule)
-            spent = int((now - started).total_seconds() * 1000)
-            result = Result(message, found.outcome, now, reply, found.due_at, spent)
-            await self._checkpoint("sent")
-        self._pace.ends(message.lane, well=result.outcome in (Outcome.SENT, Outcome.HELD))
+            waits = Result(message, Outcome.HELD, started, Reply(None), held)
+            result = waits if held else await self._sent(message, started)
+            well = result.outcome in (Outcome.SENT, Outcome.HELD)
+        self._pace.ends(message.lane, well=well)
         self._results.append(result)
         self._came_back.set()
+
+    async def _sent(self, message: Message, started: datetime) -> Result:
+        reply = await self._try(message)
+        now = self._clock()
+        found = judge(message, reply, now, self._schedule)
+        spent = int((now - started).total_seconds() * 1000)
+        await self._checkpoint("sent")
+        return Result(message, found.outcome, now, reply, found.due_at, spent)
 
     async def _try(self, message: Message) -> Reply:
         try:

@@ -8,13 +8,14 @@ from pathlib import Path
 import faust
 import msgspec
 import pytest
+import structlog
 from aiokafka.errors import KafkaError
 from kafka import KafkaConsumer
 from sqlalchemy import Engine
 
 from crosswind.errors import SettingsError
 from crosswind.settings import Settings
-from crosswind.stream.adapters.alert_loop import add_alert_task, run_alerts
+from crosswind.stream.adapters.alert_loop import INTERVAL, LONGEST_PAUSE, _Outage, add_alert_task, run_alerts
 from crosswind.stream.adapters.kafka.topics import ensure_topics
 from crosswind.stream.adapters.metrics import Metrics
 from crosswind.stream.adapters.postgres.alerts import last_seq, transitions_after
@@ -119,6 +120,22 @@ def test_a_database_that_is_away_is_waited_for(world: World) -> None:
     asyncio.run(break_and_mend())
     asyncio.run(_run_until(topic, world, parts, 1))
     assert topic.sent == transitions_after(world.engine, "live", 0, 1000)
+
+
+def test_an_outage_is_said_once_and_asked_about_ever_more_rarely() -> None:
+    metrics, pauses = Metrics(), []
+    outage = _Outage(metrics)
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(20):
+            outage.of("database", KafkaError("away"))
+            pauses.append(outage.pause)
+        outage.over()
+    said = [entry["event"] for entry in logs]
+    assert said == ["alerts wait for the database", "alerts no longer wait for the database"]
+    assert pauses[:2] == [2 * INTERVAL, 4 * INTERVAL]
+    assert pauses[-1] == LONGEST_PAUSE
+    assert outage.pause == INTERVAL
+    assert metrics.registry.get_sample_value("crosswind_retries_total", {"what": "database"}) == 20
 
 
 def test_a_rule_file_that_cannot_be_used_stops_the_start(engine: Engine, tmp_path: Path) -> None:

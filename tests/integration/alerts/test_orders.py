@@ -73,6 +73,17 @@ def test_a_late_article_in_a_closed_bucket_is_seen(world: World) -> None:
     assert found[0].at >= START + timedelta(hours=11.9)
 
 
+def test_a_late_article_is_seen_where_there_was_none(world: World) -> None:
+    """The source, or the whole feed, was away for three hours, then brings what it had."""
+    away = [item for item in short_feed() if ONSET <= (item.mention.minute - START) / timedelta(hours=1) < 12]
+    late = World(world.engine, "late")
+    late.ingest([item for item in short_feed() if item not in away])
+    assert [alert for alert in late.tick_at(13) if alert.topic == "credit"] == []
+    late.ingest(away)
+    found = [alert for alert in late.tick_at(13.05) if alert.topic == "credit"]
+    assert [alert.cause for alert in found][:2] == ["opened", "fired"]
+
+
 def test_a_late_article_corrects_a_firing_alert_but_never_unsays_it(world: World) -> None:
     fired = next(alert for alert in world.tick_at(10) if alert.cause == "fired" and alert.topic == "credit")
     good = next(item for item in short_feed() if item.mention.topic == "credit" and not item.negative)

@@ -1,15 +1,21 @@
 import re
-from collections.abc import Iterator
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from typer.testing import CliRunner
 
+from crosswind.dashboard.login import FAILURES, Throttle
 from crosswind.dashboard.users_cli import app
 from crosswind.errors import DataError
+from crosswind.stream.adapters.postgres import accounts as accounts_module
 from crosswind.stream.adapters.postgres.accounts import Accounts, Role
-from tests.newsroom import fill
+from tests.newsroom import add_incident, fill
+from tests.processes import wait_for
 from tests.served import served
 
 PASSWORD = "correct horse battery"
@@ -63,6 +69,88 @@ def test_too_many_wrong_passwords_must_wait(client: httpx.Client) -> None:
     assert found == [401] * 5 + [429]
     assert log_in(client, "viewer").status_code == 429
     assert log_in(client, "analyst").status_code == 303
+
+
+def test_a_burst_of_wrong_passwords_must_wait_too(client: httpx.Client) -> None:
+    with ThreadPoolExecutor(9) as pool:
+        found = Counter(pool.map(lambda _: log_in(client, "viewer", "wrong").status_code, range(9)))
+    assert found == {401: 5, 429: 4}
+
+
+def test_a_burst_over_many_names_must_wait_too(client: httpx.Client) -> None:
+    with ThreadPoolExecutor(24) as pool:
+        found = Counter(pool.map(lambda n: log_in(client, f"name{n}", "wrong").status_code, range(24)))
+    assert found == {401: 20, 429: 4}
+
+
+def test_right_passwords_count_for_nothing(client: httpx.Client) -> None:
+    assert [log_in(client, "viewer").status_code for _ in range(6)] == [303] * 6
+    assert [log_in(client, "viewer", "wrong").status_code for _ in range(6)] == [401] * 5 + [429]
+
+
+def test_what_is_forgiven_leaves_other_failures() -> None:
+    throttle = Throttle(clock=iter(float(second) for second in range(100)).__next__)
+    noted = [throttle.failed("ada", "here") for _ in range(FAILURES)]
+    assert throttle.wait("ada", "here") > 0
+    throttle.forgive("ada", "here", noted[2])
+    throttle.forgive("ada", "here", noted[2])
+    assert throttle.wait("ada", "here") == 0
+    throttle.failed("ada", "here")
+    assert throttle.wait("ada", "here") > 0
+
+
+def test_a_name_with_a_nul_character_is_refused(client: httpx.Client) -> None:
+    assert log_in(client, "a\x00b").status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/api/v1/alerts/stream", "/api/v1/live"])
+def test_streams_end_with_the_login(client: httpx.Client, accounts: Accounts, engine: Engine, path: str) -> None:
+    log_in(client, "analyst")
+    with client.stream("GET", path) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        accounts.remove("analyst")
+        add_incident(engine, incident_id="late", seq=3)
+        assert not any(line.startswith("event") for line in lines)
+
+
+@pytest.mark.parametrize("change", [lambda found: found.add("viewer", PASSWORD + "!", Role.VIEWER),
+                                    lambda found: found.remove("viewer")])  # fmt: skip
+def test_an_account_that_changes_during_a_login_is_not_logged_in(
+    accounts: Accounts, monkeypatch: pytest.MonkeyPatch, change: Callable[[Accounts], None]
+) -> None:
+    fits = accounts_module._fits
+
+    def slow(stored: str, password: str) -> bool:
+        well = fits(stored, password)
+        change(accounts)
+        return well
+
+    monkeypatch.setattr(accounts_module, "_fits", slow)
+    assert accounts.log_in("viewer", PASSWORD) is None
+
+
+def test_a_change_waits_for_a_login_that_is_nearly_done_and_ends_it(
+    accounts: Accounts, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changing = threading.Thread(target=accounts.add, args=("viewer", PASSWORD + "!", Role.VIEWER))
+    begin = accounts_module._session
+
+    def waits() -> bool:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        with engine.connect() as connection:
+            return bool(connection.execute(text(query)).scalar())
+
+    def late(connection: Connection, name: str) -> str:
+        changing.start()
+        wait_for(waits, 5, "the change waits for the login")
+        return begin(connection, name)
+
+    monkeypatch.setattr(accounts_module, "_session", late)
+    token = accounts.log_in("viewer", PASSWORD)
+    changing.join()
+    assert token is not None
+    assert accounts.of(token) is None
 
 
 def test_a_viewer_looks_and_an_analyst_acts_and_an_admin_sees_who_did(client: httpx.Client, engine: Engine) -> None:

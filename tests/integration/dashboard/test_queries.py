@@ -2,10 +2,10 @@ import re
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from crosswind.dashboard import content, counts
-from crosswind.dashboard.queries import PAGE, Reader, Wanted
+from crosswind.dashboard.queries import MAX_INCIDENTS, PAGE, Reader, Wanted
 from crosswind.dashboard.series import MAX_BINS
 from crosswind.dashboard.view import RANGES, Pick, View
 from crosswind.errors import DatabaseError, DataError
@@ -148,6 +148,31 @@ def test_a_pending_incident_is_no_band(engine: Engine, reader: Reader, articles:
     found = content.overview(reader, View(), reader.status())
     assert found is not None
     assert found.bands("credit") == []
+
+
+def crowd(engine: Engine, **columns: str) -> None:
+    """More incidents like `i1` than are read at once, all newer; `columns` replace some of its by SQL."""
+    made = {"incident_id": "'crowd' || n || :kind", "started_at": "started_at + n * interval '1 second'", **columns}
+    with engine.begin() as connection:
+        query = text("SELECT column_name FROM information_schema.columns WHERE table_name = 'incident'")
+        names = connection.execute(query).scalars().all()
+        values = ", ".join(made.get(name, name) for name in names)
+        many = f"INSERT INTO incident ({', '.join(names)}) SELECT {values} FROM incident, generate_series(1, :count) n"
+        connection.execute(text(many + " WHERE incident_id = 'i1'"), {"count": MAX_INCIDENTS + 1, "kind": str(columns)})
+
+
+def test_surges_that_never_fired_push_no_alert_out(
+    engine: Engine, reader: Reader, articles: list[ScoredArticle]
+) -> None:
+    add_incident(engine)
+    crowd(engine, state="'lapsed'", fired_at="NULL")
+    found = content.overview(reader, View(range="all"), reader.status())
+    assert found is not None
+    assert ([one.incident_id for one in found.incidents], len(found.bands("credit"))) == (["i1"], 1)
+    crowd(engine, topic="'*'")  # alerts of the feed as a whole, which a topic's series does not show
+    one = content.series(reader, View(range="all", topic="credit"), reader.status())
+    assert one is not None
+    assert [found.incident_id for found in one.incidents] == ["i1"]
 
 
 def test_runs_do_not_mix(engine: Engine, articles: list[ScoredArticle]) -> None:

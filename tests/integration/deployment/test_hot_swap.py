@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from sqlalchemy import Engine
 
 from crosswind.export.bundle import MODEL, verify
@@ -172,6 +174,45 @@ def test_a_worker_starts_with_what_is_deployed_and_with_what_was_live_when_that_
     wished = stage.wish("same", "f" * 16)
     assert open_scorer(stage.settings, stage.engine).version == opposite_version
     assert stage.outcome(wished)[0] == "failed"
+
+
+def test_a_worker_starts_with_what_was_live_when_the_registry_s_library_fails_in_its_own_way(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoCredentials(Exception):
+        pass
+
+    def deny(*_: object) -> None:
+        raise NoCredentials("unable to locate credentials")
+
+    monkeypatch.setattr(MemoryFileSystem, "get_file", deny)
+    stage.wish("opposite")
+    stage.follower.tick()
+    wished = stage.book.wish("live", Slot.LIVE, "f" * 16, f"memory://models/{'f' * 16}", reason="deploy")
+    assert open_scorer(stage.settings, stage.engine).version == verify(stage.bundles["opposite"]).version
+    kind, message = stage.outcome(wished)
+    assert kind == "failed"
+    assert "cannot read memory://models/ffffffffffffffff: NoCredentials: unable to locate credentials" in message
+
+
+def test_a_worker_starts_with_what_was_live_when_the_loader_fails_in_its_own_way(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from crosswind.stream.adapters import swap_loop
+
+    stage.wish("opposite")
+    stage.follower.tick()
+    load = swap_loop.load_checked
+
+    def fail(folder: Path, *rest: Any) -> Any:
+        if folder == stage.bundles["same"]:
+            raise RuntimeError("the runtime's own")
+        return load(folder, *rest)
+
+    monkeypatch.setattr(swap_loop, "load_checked", fail)
+    wished = stage.wish("same")
+    assert open_scorer(stage.settings, stage.engine).version == verify(stage.bundles["opposite"]).version
+    assert stage.outcome(wished) == ("failed", "RuntimeError: the runtime's own")
 
 
 def test_what_was_live_when_is_known_afterwards(stage: Stage) -> None:

@@ -2,16 +2,19 @@
 
 import json
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
 from crosswind.errors import ModelError, SettingsError
 from crosswind.export.bundle import verify
+from crosswind.export.registry import fetch
 from crosswind.models_cli import app
 from crosswind.settings import Settings
 from crosswind.stream.adapters.metrics import Metrics
@@ -88,6 +91,23 @@ def test_what_workers_refuse_is_said_and_rolled_back_to_what_is_live(
     with pytest.raises(ModelError, match=r"was refused, the former bundle stays: .*was altered"):
         invoke("models", "deploy", version)
     assert invoke("models", "rollback")["version"] == verify(tiny_bundle).version
+
+
+def test_a_remote_registry_that_is_full_keeps_what_is_deployed_from_it(
+    invoke: Invoke, two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CROSSWIND_REGISTRY", f"memory://{uuid.uuid4().hex}")
+    added = invoke("models", "add", str(two[0]))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(MemoryFileSystem, "put_file", full)
+    assert invoke("models", "deploy", str(two[0]), "--wait", "0")["version"] == added["version"]
+    with pytest.raises(ModelError, match="No space left on device; nothing was added"):
+        invoke("models", "deploy", str(two[1]), "--wait", "0")
+    assert [row["version"] for row in invoke("models", "list")][1:] == [added["version"]]
+    assert verify(fetch(added["address"], added["version"], tmp_path / "cache")).version == added["version"]
 
 
 def test_without_a_worker_a_deployment_waits(invoke: Invoke, two: tuple[Path, Path]) -> None:

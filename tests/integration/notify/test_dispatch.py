@@ -1,6 +1,7 @@
 """Real Postgres, real sockets: what is due arrives, what was taken is not sent again, nobody waits for others."""
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,9 @@ from crosswind.stream.adapters.postgres.outbox import PostgresOutbox
 from crosswind.stream.adapters.postgres.subscriptions import Subscriptions
 from crosswind.stream.notify.adapters.senders import Senders
 from crosswind.stream.notify.adapters.vault import Sealed, rotated
+from crosswind.stream.notify.domain.pace import FIRST
 from crosswind.stream.notify.domain.subscription import Channel, Filter, Standing
+from crosswind.stream.notify.domain.timing import quiet_hours
 from crosswind.stream.notify.service import dispatcher
 from crosswind.stream.notify.service.dispatcher import Dispatcher
 from tests.notify_helpers import KEY, VAULT, Receiver, alert, fire, receiver, rows, subscribe
@@ -66,6 +69,18 @@ def test_a_signed_message_arrives_once(engine: Engine, there: Receiver) -> None:
     assert said["type"] == "incident.firing"
     assert said["data"]["title"].startswith("Schlechte Nachrichten")
     assert rows(engine, "SELECT outcome, status, attempt FROM delivery") == [("sent", 200, 1)]
+
+
+def test_a_template_that_fails_is_told_in_the_log(engine: Engine, there: Receiver) -> None:
+    template = "{% if alert.topic == 'rates' and alert.seq > 'x' %}{% endif %}"
+    subscribe(engine, there.address + "/ok", template=template)
+    fire(engine, alert(topic="rates"))
+    dispatch(engine, NONE_WAITS)
+    [message_id] = there.ids("/ok")
+    assert "rates" in json.loads(there.bodies[message_id])["data"]["text"]
+    assert rows(engine, "SELECT outcome, status, detail FROM delivery") == [
+        ("sent", 200, "our own text: the template failed: TypeError")
+    ]
 
 
 def test_both_keys_sign_while_they_are_exchanged(engine: Engine, there: Receiver) -> None:
@@ -184,3 +199,19 @@ def test_a_stream_resumes_after_the_last_number(engine: Engine) -> None:
     assert [found.seq for found in store.after(new, 1)] == [3]
     assert store.newest(new) == 3
     assert rows(engine, "SELECT count(*) FROM message") == [(0,)]
+
+
+def test_a_zone_that_this_machine_does_not_know_is_logged_and_holds_up_nobody(engine: Engine, there: Receiver) -> None:
+    night = quiet_hours("Europe/Berlin", "22:00", "07:00", except_critical=False)
+    for _ in range(FIRST + 1):
+        subscribe(engine, there.address + "/ok", quiet=night)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE subscription SET quiet = jsonb_set(quiet, '{zone}', '\"Europe/Atlantis\"')"))
+    subscribe(engine, there.address + "/ok")
+    fire(engine, alert())
+    dispatch(engine, NONE_WAITS)
+    assert len(there.ids("/ok")) == 1
+    ends = rows(engine, "SELECT state, count(*) FROM message GROUP BY 1 ORDER BY 1")
+    assert ends == [("failed", FIRST + 1), ("sent", 1)]
+    tried = rows(engine, "SELECT DISTINCT attempt, outcome FROM delivery WHERE detail LIKE '%Atlantis%' ORDER BY 1")
+    assert tried == [*((n, "retry") for n in range(1, len(FAST) + 1)), (len(FAST) + 1, "failed")]

@@ -9,6 +9,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine
+from starlette.websockets import WebSocketDisconnect
 
 from crosswind.dashboard import subscriptions_api
 from crosswind.dashboard.api import add_api
@@ -64,6 +65,8 @@ def test_changes_keep_what_is_left_out(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"target": "ftp://x"}, {"quiet": {"zone": "X", "start": "22:00", "end": "07:00"}},
+                                    {"quiet": {"zone": "localtime", "start": "22:00", "end": "07:00"}},
+                                    {"name": "a\x00b"}, {"template": "a\x00b"}, {"target": "https://h.example/\x00"},
                                     {"language": "xx"}, {"template": "{{ f() }}"}, {"unknown": 1}])  # fmt: skip
 def test_bad_wishes_are_refused_with_a_problem(client: TestClient, fields: dict[str, Any]) -> None:
     answer = client.post("/api/v1/subscriptions", json={**HOOK, **fields})
@@ -138,3 +141,19 @@ def test_an_event_stream_resumes_and_ends_when_the_token_is_revoked(client: Test
     later.join()
     assert "id: 2\nevent: alert" in found
     assert "id: 1\n" not in found
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("GET", "/log"),
+                                              ("POST", "/test"), ("POST", "/rotate"), ("GET", "/stream")])  # fmt: skip
+def test_an_id_with_a_nul_character_is_refused(client: TestClient, method: str, path: str) -> None:
+    assert client.request(method, f"/api/v1/subscriptions/a%00b{path}", json={}).status_code == 400
+
+
+def test_a_stream_after_a_number_that_no_event_can_have_is_refused(client: TestClient) -> None:
+    made = make(client, channel="stream", target="")
+    path = f"/api/v1/subscriptions/{made['id']}/stream"
+    assert client.get(path, headers={"Last-Event-ID": "9" * 19}).status_code == 400
+    for ident, after in ((made["id"], "9" * 19), ("a%00b", "1")):
+        socket = f"/api/v1/subscriptions/{ident}/ws?after={after}"
+        with pytest.raises(WebSocketDisconnect), client.websocket_connect(socket) as connected:
+            connected.receive_json()

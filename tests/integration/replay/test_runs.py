@@ -1,6 +1,7 @@
 """Runs through Kafka leave live alone: topics, rows and records of their own; and the command line over all of it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,10 +65,10 @@ def test_runs_and_backtests_are_kept(engine: Engine) -> None:
     assert runs.report_of(engine, "none") is None
 
 
-def _crosswind(folder: Path, *arguments: str, status: int = 0) -> str:
+def _crosswind(folder: Path, *arguments: str, status: int = 0, **environment: str) -> str:
     command = [sys.executable, "-m", "crosswind", *arguments]
-    done = subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}, text=True,
-                          capture_output=True, check=False)  # fmt: skip
+    environment |= {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True, check=False)
     assert done.returncode == status, done.stderr
     return done.stdout
 
@@ -83,6 +84,24 @@ def test_the_command_line_replays_lists_compares_and_deletes(tmp_path: Path) -> 
     _crosswind(tmp_path, "runs", "delete", "a")
     _crosswind(tmp_path, "runs", "show", "a", status=3)
     _crosswind(tmp_path, "replay", "feed.parquet", "--run", "b", status=2)
+
+
+def test_where_a_key_is_trusted_no_other_bundle_scores(tmp_path: Path, tiny_bundle: Path) -> None:
+    shutil.copytree(tiny_bundle, tmp_path / "bundle")
+    news = {"source": "s", "title": "Bank fails", "published_at": "2026-01-01T10:00:00Z", "lang": "en"}
+    (tmp_path / "news.jsonl").write_text(json.dumps(news))
+    (tmp_path / "rows.csv").write_text("text,lang,sentiment\nBank fails,en,negative\n")
+    _crosswind(tmp_path, "bundle", "keygen", "key")
+
+    def attempt(status: int) -> None:
+        given = {"status": status, "CROSSWIND_TRUSTED_KEY": "key.pub"}
+        _crosswind(tmp_path, "replay", "news.jsonl", "--run", f"own-{status}", "--model", "bundle", **given)
+        _crosswind(tmp_path, "replay", "news.jsonl", "--run", f"set-{status}", CROSSWIND_MODEL="bundle", **given)
+        _crosswind(tmp_path, "evaluate", "--bundle", "bundle", "--data", "rows.csv", **given)
+
+    attempt(4)
+    _crosswind(tmp_path, "bundle", "sign", "bundle", "--key", "key")
+    attempt(0)
 
 
 @pytest.mark.parametrize("table_name", ["replay_run", "backtest"])

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -124,6 +125,23 @@ def test_surges_of_the_same_articles_are_one_group_and_others_are_not() -> None:
         assert (len(fired), len({incident.group for incident in fired})) == (2, groups)
 
 
+def test_a_group_whose_leader_is_over_takes_nobody_in() -> None:
+    other = Series("fraud")
+    feed = {COMPANY: _padded("222"), ALL_LANGS: _padded("02222222222"), other: _padded("00000000222")}
+    found = _walk(feed, shared=True)[1]
+    assert _story([c for c in found if c.incident.subject.series == COMPANY])[-1] == ("resolved", 6)
+    fired = {c.incident.subject.series: c.incident for c in found if c.cause is Cause.FIRED}
+    assert fired[ALL_LANGS].group == fired[COMPANY].incident_id
+    assert fired[other].leads
+
+
+def test_a_surge_that_follows_is_repeated_too() -> None:
+    """Whoever was told of it and not of the leader hears that it goes on."""
+    feed = {COMPANY: _padded("2" * 20), ALL_LANGS: _padded("0" + "2" * 19)}
+    found = _walk(feed, watch=_watch(replace(POLICY, repeat=5 * MINUTE)), shared=True, last=19)[1]
+    assert {c.incident.leads for c in found if c.cause is Cause.REPEATED} == {True, False}
+
+
 def test_all_languages_silence_a_pending_language_in_the_same_minute() -> None:
     feed = {ALL_LANGS: _padded("0222"), ENGLISH: _padded("2222")}
     story = [(c.incident.subject.series.lang, c.incident.state.value, (c.at - START) // MINUTE)
@@ -174,7 +192,6 @@ def test_reminders_keep_their_interval_and_stop_when_acknowledged(feed, minutes:
         ident = change.incident.incident_id
         if change.cause is Cause.REPEATED:
             assert change.at - last[ident] >= minutes * MINUTE
-            assert change.incident.leads
         if change.cause in (Cause.FIRED, Cause.REPEATED, Cause.ESCALATED):
             last[ident] = change.at
     taken = Orders(acknowledged=frozenset(change.incident.incident_id for change in found))
@@ -188,6 +205,34 @@ def test_firing_again_and_again_is_flapping_and_ends_later() -> None:
     assert fired == [False, False, True]
     ends = [(change.at - START) // MINUTE for change in found if change.cause is Cause.RESOLVED]
     assert ends == [6, 14, 31]
+
+
+def test_when_a_series_fired_is_forgotten_after_a_day_although_it_never_fires_again() -> None:
+    day = timedelta(days=1)
+    key, gone = (RULE.name, ALL_LANGS), ("a rule of before", COMPANY)
+    fires = {key: (START - day, START - day + 2 * MINUTE), gone: (START - day,)}
+    calm = {GERMAN: [0] * LENGTH}
+    assert _walk(calm, Memory({}, fires), last=1)[0].fires == {key: (START - day + 2 * MINUTE,)}
+    assert _walk(calm, Memory({}, fires), last=2)[0].fires == {}
+    longer = _watch(replace(POLICY, flap_within=2 * day))
+    assert _walk(calm, Memory({}, fires), last=2, watch=longer)[0].fires == {key: fires[key]}
+    assert WATCH.amend(_histories(calm), Memory({}, fires), START, START + 2 * MINUTE)[0].fires == {}
+
+
+@pytest.mark.parametrize(("minutes", "story"), [
+    ((0, 600), [("no_data", True), ("resolved", True)]),
+    ((0, 460), [("no_data", True), ("silence_ended", False), ("resolved", False)]),
+    ((460, 470), [("no_data", False), ("silence_ended", False), ("resolved", False)]),
+])  # fmt: skip
+def test_a_silent_feed_can_be_silenced(minutes: tuple[int, int], story: list[tuple[str, bool]]) -> None:
+    run = np.array([2] * (7 * 60) + [0] * 60 + [2] * 60)
+    nothing = np.zeros(len(run), np.int64)
+    first, last = (START + minute * MINUTE for minute in minutes)
+    orders = Orders([Silence("s", (parse_matcher(f"rule={NO_DATA}"),), first, last)])
+    watch = _watch(no_data=NoData(timedelta(minutes=10), 10.0))
+    _, found = watch.over({RUN: History.of(START, nothing, nothing, run)}, Memory(), START + 6 * 60 * MINUTE,
+                          START + (len(run) - 1) * MINUTE, orders)  # fmt: skip
+    assert [(change.cause.value, change.incident.silenced) for change in found] == story
 
 
 def test_a_silent_feed_is_an_incident_and_holds_the_others() -> None:

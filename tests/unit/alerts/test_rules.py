@@ -39,6 +39,10 @@ def test_shipped_rules_satisfy_the_schema(path: Path) -> None:
         (TEXT + "    detector: magic", "detector"),
         (TEXT + "    for: soon", "for"),
         (TEXT + "    for: 90s", "whole minutes"),
+        (TEXT + "    keep_firing: 60000000000000m", "too long; the longest is 366d"),
+        (TEXT + f"    keep_firing: {'9' * 5000}m", "no duration"),
+        (TEXT + "    flapping: {within: 300000000d}", "too long"),
+        (TEXT + "    flapping: {factor: 1000000}", "factor"),
         (TEXT + "    false_alarms: {at_most: 0}", "at_most"),
         (TEXT + "    treshold: 3", "treshold"),
         ("\xff: [", "rule file"),
@@ -91,8 +95,9 @@ def test_live_rules_follow_their_file_and_survive_a_broken_one(tmp_path: Path) -
     live = LiveRules(path)
     first = live()
     assert live() is first
-    path.write_text(TEXT + "    for: soon\n")
-    assert live() is first
+    for broken in ("soon", "60000000000000m", "9" * 5000 + "m"):
+        path.write_text(f"{TEXT}    for: {broken}\n")
+        assert live() is first
     path.write_text(TEXT + "    for: 30m\n")
     assert live().version != first.version
     path.unlink()

@@ -5,8 +5,16 @@ from typing import Any
 import pytest
 from dash import html
 
-from crosswind.dashboard.components import article_table, freshness, incident_card, safe_href, scope_of
-from crosswind.dashboard.queries import Article, ArticlePage, Incident, Status
+from crosswind.dashboard.components import (
+    alert_list,
+    article_table,
+    freshness,
+    incident_card,
+    key_figures,
+    safe_href,
+    scope_of,
+)
+from crosswind.dashboard.queries import MAX_INCIDENTS, Article, ArticlePage, Incident, Status
 from crosswind.dashboard.view import View
 
 AT = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -106,3 +114,10 @@ def test_freshness_tells_live_from_quiet() -> None:
     assert "live" in texts(freshness(status)[0])
     assert "quiet for 2 h" in texts(freshness(Status("live", AT, AT, AT, None, 7300.0, "m"))[0])
     assert "waiting" in texts(freshness(Status("live", None, None, None, None, None, None))[0])
+
+
+@pytest.mark.parametrize(("count", "full"), [(MAX_INCIDENTS - 1, False), (MAX_INCIDENTS, True)])
+def test_it_is_said_that_there_may_be_more_alerts_than_are_shown(count: int, full: bool) -> None:
+    many = [incident()] * count
+    assert ("there may be older ones" in texts(alert_list(many, View()))) is full
+    assert (f"{count}+" in texts(html.Div(key_figures(0, 0, many, [], "")))) is full

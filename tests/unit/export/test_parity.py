@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,6 +8,7 @@ from hypothesis import strategies as st
 
 from crosswind.export.bundle import Head
 from crosswind.export.parity import ALL, State, answers, binomial_tail, compare, judge
+from crosswind.export.report import Measured, Report, write_report
 from crosswind.models.rows import Row
 
 HEAD = Head(name="sentiment", labels=("positive", "neutral", "negative"))
@@ -70,6 +74,28 @@ def test_fp32_fails_by_the_size_of_the_difference_alone() -> None:
     for after, state in ((near, State.HELD), (far, State.FAILED)):
         found = judge("fp32", compare(rows(2), HEAD, logits(0, 1), after, 0.0))
         assert {verdict.state for verdict in found} == {state}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_no_numbers_fail_in_their_language_at_every_precision(precision: str, broken: float) -> None:
+    good = logits(*[1] * 40)
+    after = good.copy()
+    after[:20] = broken  # all alike: the answer given stays one of the labels
+    texts = rows(20, "de", None) + rows(20, "sv", None)
+    for before, exported in ((good, after), (after, good), (after, after)):
+        found = judge(precision, compare(texts, HEAD, before, exported, 0.0))
+        assert {verdict.lang for verdict in found if verdict.state is State.FAILED} >= {ALL, "de"}
+        assert {verdict.lang for verdict in found if not np.isfinite(verdict.value)} == {ALL, "de"}
+
+
+def test_a_report_of_what_is_no_number_is_json_that_anyone_can_read(tmp_path: Path) -> None:
+    found = compare(rows(2), HEAD, logits(0, 1), np.full((2, 3), np.nan, np.float32), 0.0)
+    measured = Measured("int8", "", 1, 1.0, found, judge("int8", found))
+    write_report(Report("tiny", "", False, 1.0, [measured]), tmp_path / "tiny", "rejected")
+    raw = (tmp_path / "tiny.rejected.json").read_text("utf-8")
+    (precision,) = json.loads(raw, parse_constant=pytest.fail)["precisions"]
+    assert precision["gates"][0] | {"limit": None, "value": None, "state": "failed"} == precision["gates"][0]
 
 
 def test_verdict_names_language_and_amount() -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from crosswind.errors import BundleError
-from crosswind.export.bundle import MANIFEST, MODEL, verify
+from crosswind.export.bundle import MANIFEST, MODEL, TOKENIZER, verify
 from crosswind.export.registry import Registry, fetch
+from crosswind.export.signing import keygen, sign
 from tests.integration.deployment.bundles import variant
 
 
@@ -82,6 +84,76 @@ def test_a_remote_manifest_cannot_write_outside_the_cache(tiny_bundle: Path, tmp
     files.pipe_file(f"{root}/{MANIFEST}", json.dumps(manifest).encode())
     with pytest.raises(BundleError, match="not a plain file name"):
         fetch(registry.address(version), version, tmp_path / "cache")
+
+
+class NoCredentials(Exception):
+    """As botocore's: no OSError."""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(PermissionError(13, "Access Denied"), "cannot read .*: Access Denied; is the address right"),
+     (NoCredentials("unable to locate\ncredentials"), "cannot read .*: NoCredentials: unable to locate credentials"),
+     (OSError(28, "No space left on device"), "cannot write .*: No space left on device")],
+)  # fmt: skip
+def test_a_fetch_that_fails_says_whether_reading_or_writing_did(
+    error: Exception, said: str, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(f"memory://{uuid.uuid4().hex}")
+    version = registry.add(tiny_bundle).version
+    failing(monkeypatch, "get_file", MODEL, error)
+    with pytest.raises(BundleError, match=said):
+        fetch(registry.address(version), version, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, method: str, name: str, error: Exception) -> None:
+    """The memory's file system fails at a file."""
+    real = getattr(MemoryFileSystem, method)
+
+    def fail(self: MemoryFileSystem, source: str, *rest: object) -> object:
+        if source.endswith(name):
+            raise error
+        return real(self, source, *rest)
+
+    monkeypatch.setattr(MemoryFileSystem, method, fail)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), NoCredentials("unable to locate")])
+def test_an_upload_that_fails_leaves_a_remote_as_it_was(
+    error: Exception, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, other = Registry(f"memory://{uuid.uuid4().hex}"), variant(tiny_bundle, tmp_path / "other", "other")
+    there = registry.add(tiny_bundle)
+    files, root = fsspec.core.url_to_fs(registry.address(there.version))
+    files.rm(f"{root}/{TOKENIZER}")
+    files.pipe_file(f"{root}/{MODEL}", b"altered")
+    before = {path: files.cat_file(path) for path in files.find(root.rpartition("/")[0])}
+    with monkeypatch.context() as patch:
+        failing(patch, "put_file", TOKENIZER, error)
+        failing(patch, "mv", f".{MODEL}", error)
+        for folder in (tiny_bundle, other):
+            with pytest.raises(BundleError, match=r"cannot add to .*; nothing was added"):
+                registry.add(folder)
+    assert {path: files.cat_file(path) for path in files.find(root.rpartition("/")[0])} == before
+    registry.add(tiny_bundle)
+    assert verify(fetch(registry.address(there.version), there.version, tmp_path / "cache")) == there
+
+
+def test_what_is_there_is_not_written_again_and_keeps_its_signature(
+    address: str, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    registry, signed = Registry(address), variant(tiny_bundle, tmp_path / "signed", "tiny")
+    plain = registry.add(tiny_bundle)
+    files, root = fsspec.core.url_to_fs(registry.address(plain.version))
+    written = files.modified(f"{root}/{MODEL}")
+    keygen(tmp_path / "key")
+    sign(signed, tmp_path / "key")
+    for folder in (signed, tiny_bundle):
+        registry.add(folder)
+        (kept,) = registry.bundles()
+        assert kept == verify(signed) != plain
+    assert files.modified(f"{root}/{MODEL}") == written
 
 
 def test_an_address_that_holds_another_version_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Readers keep every row: an article, or what was wrong with it and where."""
 
 import gzip
+import io
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,6 +66,32 @@ def test_damaged_gzip_says_so_after_the_rows_before_the_damage(tmp_path: Path) -
     path.write_bytes(gzip.compress(GOOD + b"\n")[:-6])
     with pytest.raises(DataError, match="is it complete"):
         list(read(path))
+
+
+def test_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    assert _read(tmp_path / "f.jsonl", b"\xef\xbb\xbf" + GOOD) == [Row(1, GOOD, b"wire", AT)]
+
+
+@pytest.mark.parametrize("content", [gzip.compress(GOOD + b"\n")[:-6], b"no gzip"])
+def test_damaged_file_is_not_counted(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "f.jsonl.gz"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="is it complete"):
+        count_rows(path)
+
+
+def test_endless_line_is_counted_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    class File(io.BytesIO):
+        def readline(self, size: int | None = -1) -> bytes:
+            asked.append(size or -1)
+            return super().readline(size)
+
+    monkeypatch.setattr(readers, "open_binary", lambda path: File(b"x" * 1000 + b"\n\n" + GOOD))
+    (tmp_path / "f.jsonl").touch()
+    assert count_rows(tmp_path / "f.jsonl") == 2
+    assert set(asked) == {readers.MAX_LINE}
 
 
 @pytest.mark.parametrize("name", ["f.txt", "f.parquet.gz", "f"])
@@ -190,6 +217,31 @@ def test_parquet_with_text_times(tmp_path: Path) -> None:
     )  # fmt: skip
     assert isinstance(row, Row)
     assert row.at == AT
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "at"),
+    [
+        ("ns", 1_772_442_000_000_000_999, AT),
+        ("us", 1_772_442_000_000_000, AT),
+        ("ms", -1, datetime(1969, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)),
+        ("s", 1_772_442_000, AT),
+        ("ms", 10**17, None),
+        ("us", -(2**62), None),
+    ],
+)
+def test_parquet_times_of_every_unit(tmp_path: Path, unit: str, value: int, at: datetime | None) -> None:
+    times = pa.array([value, 0], pa.timestamp(unit, tz="Europe/Berlin"))
+    row, after = _parquet(
+        tmp_path / "f.parquet", source=pa.array(["w", "w"]), title=pa.array(["t", "t"]), published_at=times
+    )
+    assert isinstance(after, Row)
+    if at is not None:
+        assert isinstance(row, Row)
+        assert row.at == at
+    else:
+        assert isinstance(row, BadRow)
+        assert (row.error.reason, json.loads(row.value)["published_at"]) == (Reason.BAD_FIELD, value)
 
 
 def test_parquet_without_time_zone_is_refused(tmp_path: Path) -> None:

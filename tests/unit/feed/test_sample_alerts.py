@@ -9,11 +9,12 @@ import pytest
 
 from crosswind.stream.domain.bucket import ALL
 from crosswind.stream.domain.identity import title_key
-from crosswind.stream.domain.incident import State, Transition
+from crosswind.stream.domain.incident import State, Transition, alert
 from crosswind.stream.domain.memory import Memory
 from crosswind.stream.domain.series import MINUTE, Counts, History, Mention, Series
 from crosswind.stream.domain.watch import Watch
 from crosswind.stream.feed.sample.generate import Piece, Scenario, generate, load_phrases, load_scenario
+from crosswind.stream.notify.domain.subscription import Filter, Told
 from crosswind.stream.service.rules import load_rules
 
 Fired = Mapping[Series, datetime]
@@ -58,11 +59,15 @@ def scenario() -> Scenario:
 
 
 @pytest.fixture(scope="module")
-def firing(scenario: Scenario) -> list[Transition]:
+def transitions(scenario: Scenario) -> list[Transition]:
     pieces = list({piece.news.id: piece for piece in generate(scenario, load_phrases())}.values())
     end = scenario.start + timedelta(hours=scenario.hours) - MINUTE
     watch = Watch("live", load_rules())
-    _, transitions = watch.over(_histories(scenario, pieces), Memory(), scenario.start, end)
+    return watch.over(_histories(scenario, pieces), Memory(), scenario.start, end)[1]
+
+
+@pytest.fixture(scope="module")
+def firing(transitions: list[Transition]) -> list[Transition]:
     return [found for found in transitions if found.incident.state is State.FIRING]
 
 
@@ -74,6 +79,28 @@ def fired(firing: list[Transition]) -> Fired:
 def test_topic_and_entity_of_one_crisis_are_one_group(firing: list[Transition]) -> None:
     assert len({found.incident.group for found in firing}) == 3
     assert len({found.incident.incident_id for found in firing if found.incident.leads}) == 3
+
+
+def _told(transitions: list[Transition], wanted: Filter) -> list[str]:
+    """Groups of the incidents that a subscriber is told of."""
+    told, groups = Told(), dict[str, str]()
+    for seq, found in enumerate(transitions):
+        message = alert(found, seq)
+        if told.tell(wanted, message):
+            groups[message.incident_id] = message.group
+    return list(groups.values())
+
+
+def test_each_subscriber_is_told_once_of_each_crisis(scenario: Scenario, transitions: list[Transition]) -> None:
+    """Whether the topic leads or the company: whoever asked for either hears of it, and nobody twice."""
+    everything = _told(transitions, Filter())
+    assert len(everything) == len(set(everything)) == 3
+    for event in scenario.events:
+        if event.kind == "crisis":
+            by_topic = _told(transitions, Filter(topics=(event.topic,)))
+            assert len(by_topic) == 1
+            assert by_topic == _told(transitions, Filter(entities=(event.entity,)))
+            assert by_topic == _told(transitions, Filter(topics=(event.topic,), entities=(event.entity,)))
 
 
 def test_only_the_three_crises_alert(scenario: Scenario, fired: Fired) -> None:

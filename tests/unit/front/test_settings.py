@@ -1,5 +1,6 @@
 """A wrong setting is one clear line that names it and where it came from."""
 
+import gzip
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from crosswind import errors
-from crosswind.cli import with_running
+from crosswind.cli import main, with_running
 from crosswind.errors import CrosswindError, SettingsError
 from crosswind.settings import load_settings
 
@@ -77,6 +78,44 @@ def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
     result = _crosswind("up", "--model", str(tmp_path / "none"), "--data-dir", str(tmp_path), PATH="/usr/bin:/bin")
     assert (result.returncode, result.stderr.count("\n")) == (4, 1)
     assert "none" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("migrate --database-url postgresql://me:p@ss:word@db/news", 2),
+        ("status --kafka broker:abc", 2),
+        ("dlq list --kafka broker:99999", 2),
+        ("feed play --kafka a:1,broker:abc", 2),
+        ("retention --keep-minutes-days 1000000", 2),
+        ("feed check bad.parquet", 3),
+        ("feed check cut.jsonl.gz", 3),
+        ("feed check wrong.jsonl.gz", 3),
+        ("feed check header.csv", 3),
+        ("feed gdelt cut.jsonl.gz --kafka 127.0.0.1:1", 5),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(
+    command: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed = bytearray(gzip.compress(bytes(range(256)) * 40))
+    Path(tmp_path / "cut.jsonl.gz").write_bytes(packed[:-20])
+    packed[12] ^= 0xFF
+    Path(tmp_path / "wrong.jsonl.gz").write_bytes(packed)
+    Path(tmp_path / "bad.parquet").write_bytes(b"PAR1 nothing")
+    Path(tmp_path / "header.csv").write_bytes(b'"source"x,title,published_at\n1,2,3\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["crosswind", *command.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert (ended.value.code, len(said.strip().splitlines())) == (status, 1), said
+    assert "word" not in said.replace("the password", "")
+
+
+@pytest.mark.parametrize("kafka", ["host", "host:9092", "10.0.0.1:9092, b:1", "[::1]:9092", ""])
+def test_addresses_of_kafka_are_taken(kafka: str) -> None:
+    assert load_settings({"kafka": kafka}).kafka == kafka
 
 
 def test_every_error_is_in_the_drawn_tree_and_has_an_exit_code() -> None:

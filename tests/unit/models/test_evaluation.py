@@ -11,6 +11,7 @@ from crosswind.models import calibration, evaluation
 from crosswind.models.cli import app
 from crosswind.models.network import Manifest, Network, read_manifest, save_model
 from crosswind.models.rows import Row
+from crosswind.stream.adapters.onnx_scorer import OnnxScorer
 from tests.unit.models.tiny import TASKS
 
 
@@ -47,6 +48,26 @@ def test_a_label_that_the_model_does_not_know_is_named() -> None:
     logits = {t.name: np.zeros((1, len(t.labels)), dtype=np.float32) for t in TASKS}
     with pytest.raises(DataError, match="weather"):
         evaluation.score(rows, logits, TASKS)
+
+
+def test_an_unsure_sentiment_counts_as_neutral_and_an_unsure_topic_as_it_is() -> None:
+    rows = [Row(text="x", lang="en", source="s", topic=TASKS[0].labels[0], sentiment="neutral")] * 2
+    logits = {task.name: np.zeros((2, len(task.labels)), dtype=np.float32) for task in TASKS}
+    for task in TASKS:
+        logits[task.name][:, 0] = [0.5, 9]  # the first of all labels: positive, 0.45 and 1.0
+    plain, served = (evaluation.score(rows, logits, TASKS, unsure_below=below) for below in (0.0, 0.5))
+    right = [{s.task: s.accuracy for s in scores if s.group == "all"} for scores in (plain, served)]
+    assert right == [{"topic": 1.0, "sentiment": 0.0}, {"topic": 1.0, "sentiment": 0.5}]
+    assert [s.ece for s in plain] == [s.ece for s in served]
+
+
+def test_a_bundle_is_evaluated_as_it_is_served(tiny_bundle: Path, tmp_path: Path) -> None:
+    text = "rises falls" + 17 * " x"
+    assert OnnxScorer(tiny_bundle, threads=1).score([text])[0].unsure
+    (tmp_path / "rows.csv").write_text(f"text,lang,sentiment\n{text},en,neutral\nrises,en,positive\n", encoding="utf-8")
+    result = CliRunner().invoke(app, ["evaluate", "--bundle", str(tiny_bundle), "--data", str(tmp_path / "rows.csv")])
+    assert result.exit_code == 0, result.output
+    assert "| sentiment | all | 2 | 1.000 |" in result.output
 
 
 def test_the_report_is_written_three_ways(rows: list[Row], tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crosswind.errors import DataError
+from crosswind.stream.domain.contract import Alert
+from crosswind.stream.domain.validate import _entities
 from crosswind.stream.notify.domain.pace import FIRST, MOST, Pace
-from crosswind.stream.notify.domain.subscription import Channel, Draft, Filter, check, wants, worth_telling
+from crosswind.stream.notify.domain.subscription import Channel, Draft, Filter, Told, check, wants, worth_telling
 from crosswind.stream.notify.domain.timing import (
     HOUR,
     JITTER,
@@ -45,7 +47,8 @@ def test_quiet_hours_follow_the_clock_change() -> None:
 
 
 @pytest.mark.parametrize("words", [("Mars/Base", "22:00", "07:00"), ("UTC", "25:00", "07:00"), ("UTC", "7:0", "07:00"),
-                                   ("UTC", "07:00", "07:00"), ("../etc/passwd", "22:00", "07:00")])  # fmt: skip
+                                   ("UTC", "07:00", "07:00"), ("localtime", "22:00", "07:00"),
+                                   ("Europe", "22:00", "07:00"), ("../etc/passwd", "22:00", "07:00")])  # fmt: skip
 def test_bad_quiet_hours_are_refused(words: tuple[str, str, str]) -> None:
     with pytest.raises(DataError):
         quiet_hours(*words)
@@ -85,6 +88,21 @@ def test_what_an_answer_means(status: int | None, outcome: Outcome) -> None:
     assert judge(message, Reply(status), NOW).outcome is outcome
 
 
+@pytest.mark.parametrize("name", [
+    "Moody's", "L'Oréal", "McDonald’s", "Yum! Brands", "Amazon.com, Inc.", "Kraft (Heinz)", "रिलायंस इंडस्ट्रीज",
+    "บริษัท ปตท.", "ソニー", "AT&T", "*", "شرکت\u200cها", "x" * 512,
+])  # fmt: skip
+def test_what_an_article_can_name_can_be_asked_for(name: str) -> None:
+    assert name == "*" or _entities([name]) == (name,)
+    check(Draft(Channel.STREAM, filter=Filter(entities=(name,))))
+
+
+@pytest.mark.parametrize("name", ["", " ", " Acme", "Acme  AG", "a\r\nBcc: x", "a\x00", "a\u202eb", "a\tb", "x" * 513])
+def test_what_no_article_can_name_is_refused(name: str) -> None:
+    with pytest.raises(DataError, match="entities: expected"):
+        check(Draft(Channel.STREAM, filter=Filter(entities=(name,))))
+
+
 def test_a_receiver_that_asks_for_longer_gets_it() -> None:
     message = Message("m", "s", Channel.WEBHOOK, "h:1", "en", "", (alert(),))
     assert judge(message, Reply(429, retry_after=HOUR), NOW).due_at == NOW + HOUR
@@ -107,11 +125,43 @@ def test_the_end_goes_to_those_who_were_told() -> None:
     (Filter(min_severity="critical"), {"severity": "critical", "cause": "escalated"}, True),
     (Filter(topics=("fraud",)), {"topic": "*", "entity": "*", "state": "no_data", "cause": "no_data"}, True),
     (Filter(), {"silenced": True}, False),
-    (Filter(), {"leads": False}, False),
+    (Filter(), {"leads": False}, True),
     (Filter(), {"state": "pending", "cause": "opened"}, False),
 ])  # fmt: skip
 def test_filters(wanted: Filter, fields: dict[str, object], expected: bool) -> None:
     assert wants(wanted, alert(**fields), told=False) is expected  # type: ignore[arg-type]
+
+
+def told_of(wanted: Filter, *alerts: Alert) -> list[int]:
+    told = Told()
+    return [one.seq for one in alerts if told.tell(wanted, one)]
+
+
+COMPANY, TOPIC = {"topic": "*", "entity": "Tesla", "group": "inc1"}, {"group": "inc1", "leads": False}
+OVER = {"state": "resolved", "cause": "resolved"}
+
+
+@pytest.mark.parametrize(("wanted", "seqs"), [
+    (Filter(), [1, 4, 6, 8]),  # of the second one when the first is over, and of its end
+    (Filter(topics=("credit",)), [2, 3, 6, 8]),
+    (Filter(entities=("Tesla",)), [1, 4]),
+    (Filter(min_severity="critical"), [3, 6, 8]),
+    (Filter(topics=("fraud",)), []),
+])  # fmt: skip
+def test_who_was_told_of_no_open_incident_of_a_group_is_told_of_the_next(wanted: Filter, seqs: list[int]) -> None:
+    assert told_of(
+        wanted, alert(1, "inc1", **COMPANY), alert(2, "inc2", **TOPIC),
+        alert(3, "inc2", cause="escalated", severity="critical", **TOPIC), alert(4, "inc1", **COMPANY, **OVER),
+        alert(5, "inc2", cause="opened", **TOPIC), alert(6, "inc2", cause="repeated", severity="critical", **TOPIC),
+        alert(7, "inc3", topic="credit", group="inc1", severity="critical"), alert(8, "inc2", **TOPIC, **OVER),
+    ) == seqs  # fmt: skip
+
+
+def test_a_silenced_incident_mutes_no_other_of_its_group() -> None:
+    loud, quiet = alert(2, "inc2", **TOPIC), {**COMPANY, "silenced": True}
+    back = alert(3, "inc1", cause="silence_ended", **COMPANY)
+    assert told_of(Filter(), alert(1, "inc1", **quiet), loud, back) == [2]
+    assert told_of(Filter(entities=("Tesla",)), alert(1, "inc1", **quiet), loud, back) == [3]
 
 
 def test_pending_is_not_worth_telling() -> None:

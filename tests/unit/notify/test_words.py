@@ -6,7 +6,7 @@ import string
 import pytest
 
 from crosswind.errors import DataError, SettingsError
-from crosswind.stream.notify.adapters.render import CATALOGUE, body, check_template, words
+from crosswind.stream.notify.adapters.render import CATALOGUE, body, check_template, template_problem, words
 from crosswind.stream.notify.adapters.vault import Sealed, Vault, new_key, rotated
 from crosswind.stream.notify.adapters.webhook import signature
 from crosswind.stream.notify.domain.subscription import LANGUAGES, Channel
@@ -18,7 +18,8 @@ HOSTILE = "<script>alert(1)</script>\u202egnp {{7*7}} \x00\r\nBcc: x"
 
 def message(language: str = "en", template: str | None = None, **fields: object) -> Message:
     one = alert(evidence=["a1"], **fields)  # type: ignore[arg-type]
-    return Message("m", "s", Channel.APPRISE, "h", language, "", (one,), titles={"a1": HOSTILE}, template=template)
+    name = f"words-{language}-{template}-{fields}"  # bodies are kept by the id of their message
+    return Message(name, "s", Channel.APPRISE, "h", language, "", (one,), titles={"a1": HOSTILE}, template=template)
 
 
 def test_the_catalogues_are_whole_and_have_the_same_gaps() -> None:
@@ -57,7 +58,7 @@ def test_the_json_is_the_same_at_every_attempt_and_for_its_subscriber() -> None:
     "{% for i in range(10**9) %}x{% endfor %}", "{{ ''.__class__.__mro__ }}{{ f() }}", "{{ 9**9**9 }}",
     "{{ 'a'*10**9 }}",
     "{% macro f() %}{{ f() }}{% endmacro %}", "{{ alert|safe }}", "{% include '/etc/passwd' %}", "{{ alert['topic'] }}",
-    "{% set x = 1 %}", "{{ broken",
+    "{% set x = 1 %}", "{{ broken", "{% if alert.expected > '5' %}much{% endif %}", "{{ alert.topic.x.y }}",
 ])  # fmt: skip
 def test_templates_that_do_more_than_show_are_refused(source: str) -> None:
     with pytest.raises(DataError):
@@ -69,6 +70,18 @@ def test_a_template_shows_values_escaped_and_reaches_nothing_else() -> None:
     check_template(source)
     said = words(message(template=source, entity="<i>"), "l", "u")
     assert said.text == "W &lt;i&gt; "
+
+
+def test_a_template_that_fails_on_one_alert_gives_our_own_text_and_says_so() -> None:
+    source = "{% if alert.topic == 'rates' and alert.expected > '5' %}much{% else %}{{ alert.topic }}{% endif %}"
+    check_template(source)  # with no alert about rates
+    good, bad, ours = (message(template=template, topic=topic) for template, topic in
+                       ((source, "credit"), (source, "rates"), (None, "rates")))  # fmt: skip
+    assert (words(good, "", "").text, template_problem(good, "")) == ("credit", "")
+    assert words(bad, "", "") == words(ours, "", "")
+    assert json.loads(body(bad, "", ""))["data"]["text"] == json.loads(body(ours, "", ""))["data"]["text"]
+    assert template_problem(bad, "") == "our own text: the template failed: TypeError"
+    assert template_problem(ours, "") == ""
 
 
 def test_secrets_are_opened_by_old_keys_and_by_no_others() -> None:

@@ -24,6 +24,7 @@ from crosswind.stream.replay.sources import Source
 from crosswind.stream.replay.study import falls, study
 from crosswind.stream.replay.truth import Alarm, Event, Prices, concerns, events_of, load_truth, prices_of
 from crosswind.stream.service.rules import DEFAULT, load_rules, read_rules, rule_set
+from tests.builders import scored_article
 from tests.unit.replay.world import articles, at, table
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -72,6 +73,14 @@ def test_an_immediate_alarm_is_worth_100_and_none_0() -> None:
     assert 90 < false < 100
 
 
+def test_a_feed_too_short_to_choose_settings_on_says_so() -> None:
+    feed = table([at(scored_article(n), published_at=START, first_seen_at=START) for n in range(5)])
+    asked = {"truth": [event(0)], "budgets": False}
+    with pytest.raises(DataError, match=r"too short.*leave out --grid"):
+        run_backtest("default", feed=Source("short", iter([feed])), grid={"evidence.headlines": [4, 6]}, **asked)
+    assert run_backtest("default", feed=Source("short", iter([feed])), **asked).found.articles == {}
+
+
 def test_intervals_hold_the_figure_and_are_the_same_every_time() -> None:
     alarms = [alarm(24 * day + 9.5, number=day) for day in range(1, 9)] + [
         alarm(24 * day + 20, number=20 + day) for day in range(4)
@@ -106,6 +115,14 @@ def test_truth_is_told_by_its_columns(tmp_path: Path) -> None:
 def test_an_event_that_cannot_be_read_is_named(row: dict[str, str]) -> None:
     with pytest.raises(DataError, match="event 1"):
         events_of([row])
+
+
+def test_times_beyond_the_calendar_and_prices_that_are_no_numbers_are_refused() -> None:
+    with pytest.raises(DataError, match="no moment of the years 1 to 9999"):
+        events_of([{"onset": "0001-01-01T00:00+14:00", "end": "2026-01-01T00:00Z"}])
+    for price in (float("nan"), float("inf"), 0.0):
+        with pytest.raises(DataError, match="prices must be finite and above 0"):
+            prices_of(pl.DataFrame({"time": ["2026-01-01T00:00Z"], "price": [price]}))
 
 
 def _prices(fall_at: int, count: int = 400, seed: int = 3) -> Prices:

@@ -1,8 +1,12 @@
 """Replays in process: order, copies, what was known when, and the traps of time."""
 
+import itertools
+import json
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -13,12 +17,14 @@ from crosswind.errors import DataError, SettingsError
 from crosswind.stream.domain.bucket import fold
 from crosswind.stream.domain.series import MINUTE, Series
 from crosswind.stream.replay import runs
-from crosswind.stream.replay.columns import Filter, normalise, table_of
+from crosswind.stream.replay.columns import SCHEMA, Filter, normalise, table_of
 from crosswind.stream.replay.engine import Replayer, track
-from crosswind.stream.replay.inprocess import Plan
+from crosswind.stream.replay.inprocess import Plan, replay_in_process
 from crosswind.stream.replay.ledger import EPOCH, Ledger
 from crosswind.stream.replay.log import difference, read_log
 from crosswind.stream.replay.made import made_feed
+from crosswind.stream.replay.notebook import opened
+from crosswind.stream.replay.sources import Judge, Source, Unscored, open_files
 from crosswind.stream.replay.split import Part, join
 from crosswind.stream.replay.stage import Clock, Stage
 from crosswind.stream.service.rules import load_rules
@@ -241,6 +247,62 @@ def test_rows_with_an_unknown_sentiment_are_counted_as_bad() -> None:
     assert found.schema.equals(table_of([]).schema)
 
 
+NEEDED = {"published_at": "2026-03-02T00:00:00Z", "topic": "credit", "sentiment": "negative"}
+
+
+def _rows_of(path: Path) -> tuple[list[dict[str, Any]], int]:
+    source = open_files(str(path), Filter(), Judge(Unscored))
+    rows = [row for part in source.tables for row in part.to_pylist()]
+    return sorted(rows, key=lambda row: str(row["title"])), source.bad
+
+
+def test_lines_may_lack_what_others_have(tmp_path: Path) -> None:
+    """In any order the lines of a file are the articles that each of them is in a file of its own."""
+    full = {**NEEDED, "title": "B", "lang": "de", "entities": ["Nordbank"], "id": "77", "source": "s", "unsure": True,
+            "negative_ppm": 700_000, "neutral_ppm": 200_000, "positive_ppm": 100_000, "topic_ppm": 900_000,
+            "url": "https://a.example/1", "article_id": "a" * 32, "title_key": "key", "model": "m"}  # fmt: skip
+    lines = [{**NEEDED, "title": "A"}, full, {**NEEDED, "title": "C", "id": "78", "body": "c"}]
+    alone = []
+    for n, line in enumerate(lines):
+        (tmp_path / f"{n}.jsonl").write_text(json.dumps(line) + "\n")
+        alone += _rows_of(tmp_path / f"{n}.jsonl")[0]
+    no_article = {"source": "s", "title": "D", "published_at": NEEDED["published_at"], "topic": None}
+    for order in itertools.permutations([*lines, no_article]):
+        (tmp_path / "all.jsonl").write_text("".join(json.dumps(line) + "\n" for line in order))
+        assert _rows_of(tmp_path / "all.jsonl") == (alone, 1)
+    assert {name: alone[1][name] for name in full if name in SCHEMA.names} == {
+        **{name: value for name, value in full.items() if name in SCHEMA.names},
+        "published_at": datetime(2026, 3, 2, tzinfo=UTC),
+    }
+    assert [row["given_id"] for row in alone] == [None, "77", "78"]
+
+
+def test_scored_lines_without_a_time_say_so(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"topic": "credit", "sentiment": "negative", "title": "A"}))
+    with pytest.raises(DataError, match="no column published_at"):
+        _rows_of(tmp_path / "a.jsonl")
+
+
+def test_only_an_empty_cell_is_absent(tmp_path: Path) -> None:
+    head = ",".join([*NEEDED, "title", "id", "source"])
+    cells = [("nan", "NA", "null"), ("null", "001", "NULL"), ("z", "", "")]
+    (tmp_path / "a.csv").write_text("\n".join([head, *(",".join([*NEEDED.values(), *row]) for row in cells)]))
+    rows, _ = _rows_of(tmp_path / "a.csv")
+    assert [(row["title"], row["given_id"], row["source"]) for row in rows] == [*cells[:2], ("z", None, "")]
+
+
+def test_watched_entities_are_found_as_a_worker_finds_them(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "watched.yaml").write_text("version: 1\nentities:\n  Deutsche Bank: {de: [DB AG]}\n")
+    news = [{"source": "s", "title": "DB AG fails", "lang": lang, "published_at": "2026-01-01T10:00:00Z"}
+            for lang in ("de", "en")]  # fmt: skip
+    (tmp_path / "news.jsonl").write_text("\n".join(json.dumps(row) for row in news))
+    monkeypatch.setenv("CROSSWIND_WATCHLIST", str(tmp_path / "watched.yaml"))
+    (found,) = opened(tmp_path / "news.jsonl", Filter(), str(tiny_bundle)).tables
+    assert found["entities"].to_pylist() == [["Deutsche Bank"], []]
+
+
 def test_runs_are_listed_compared_and_deleted(tmp_path: Path) -> None:
     for name, feed in (("one", table()), ("two", table()), ("other", table(articles(8)))):
         outcome = replayed(runs.folder_of(tmp_path, name), feed)
@@ -267,3 +329,17 @@ def test_the_difference_of_two_logs_names_what_fired() -> None:
 
 def test_a_plan_is_for_one_process_unless_told() -> None:
     assert Plan("r", load_rules(), Path()).workers == 1
+
+
+def test_a_stop_also_ends_the_taking_in(tmp_path: Path) -> None:
+    feed, taken = table(), list[int]()
+
+    def tables() -> Iterator[pa.Table]:
+        for first in (0, 100, 200):
+            taken.append(first)
+            yield feed.slice(first, 100 if first < 200 else None)
+
+    plan = Plan("test", load_rules(), tmp_path, stop=lambda: len(taken) == 2)
+    outcome = replay_in_process(lambda: Source("test", tables()), plan)
+    assert (outcome.finished, outcome.articles, taken) == (False, 0, [0, 100])
+    assert log_of(tmp_path) == log_of(tmp_path / "at once")

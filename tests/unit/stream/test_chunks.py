@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from aiokafka.errors import IllegalStateError
 from faust.types import TP
 from hypothesis import given
@@ -89,6 +90,37 @@ def test_an_ack_from_before_a_seek_does_not_count() -> None:
     assert consumer._new_offset(PART) is None
     assert consumer.ack(again)
     assert consumer._new_offset(PART) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "acked", "durable", "reached"),
+    [
+        ("nothing came yet", [], [], None, 13),
+        ("a chunk is open", [9, 11], [9], 10, 10),
+        ("a chunk was not handed out", [9], [], None, 7),
+        ("not committed", [9], [9], None, 7),
+        ("all is done, the next is read behind a marker", [9, 11], [9, 11], 12, 13),
+    ],
+)
+def test_how_far_all_is_done(name: str, taken: list[int], acked: list[int], durable: int | None, reached: int) -> None:
+    async def position(part: TP) -> int:
+        return 13
+
+    async def earliest(*parts: TP) -> dict[TP, int]:
+        return dict.fromkeys(parts, 7)
+
+    consumer = _consumer()
+    consumer.__dict__.update(position=position, earliest_offsets=earliest)
+    if taken:
+        consumer._delivered[PART] = delivered = Delivered()
+        delivered.take(taken[-1])
+        for last in taken if acked else ():
+            delivered.hand_out(last)
+        for last in acked:
+            delivered.ack(last)
+    if durable is not None:
+        consumer._durable[PART] = durable
+    assert asyncio.run(consumer.reached([PART])) == {PART: reached}, name
 
 
 class Rebalancing:

@@ -3,13 +3,34 @@
 import json
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from crosswind.stream.domain.article import Origin, Score, Sentiment
 from crosswind.stream.domain.validate import Limits
 from crosswind.stream.domain.watchlist import Alias, Watchlist
-from crosswind.stream.service.scoring import Message, judge
+from crosswind.stream.service.scoring import AHEAD, Message, judge, moment, received
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LIMITS = Limits(2**20, timedelta(hours=1))
+
+
+def at(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+@pytest.mark.parametrize("seen", [NOW, NOW + AHEAD, NOW - timedelta(days=20_000)])
+def test_a_record_was_received_when_it_says(seen: datetime) -> None:
+    assert received(at(seen), NOW) == seen
+
+
+@pytest.mark.parametrize("stamp", [None, -1, 0, at(NOW) // 1000, at(NOW) * 1000, 2**63 - 1, at(NOW + AHEAD) + 1])
+def test_a_record_whose_time_cannot_be_was_received_now(stamp: int | None) -> None:
+    assert received(stamp, NOW) == NOW
+
+
+def test_any_number_is_a_moment() -> None:
+    assert (moment(None), moment(-(2**63))) == (datetime(1970, 1, 1, tzinfo=UTC),) * 2
+    assert moment(2**63 - 1) == datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class Plain:

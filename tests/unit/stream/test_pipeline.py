@@ -4,12 +4,13 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from crosswind.stream.pipeline import STUCK, Backlog, Steps, drain
+from crosswind.stream.pipeline import STUCK, Backlog, Steps, drain, messages_of
 
 
 def event(first: int, records: int = 1) -> Any:
@@ -143,6 +144,13 @@ def test_what_is_prepared_meanwhile_is_settled_together_in_order_and_within_boun
     assert [acked for _, acked in settled] == [offsets[0] for offsets, _ in settled], "acked before the next"
     assert [len(offsets) for offsets, _ in settled[:2]] == [1, 3]
     assert max(len(offsets) for offsets, _ in settled) == 3
+
+
+def test_a_record_whose_time_cannot_be_is_of_now_and_the_others_of_their_own() -> None:
+    now, chunk = datetime(2026, 3, 2, tzinfo=UTC), event(0, 3)
+    for record, stamp in zip(chunk.message.records, (1_772_323_200_000_000, 1_772_323_200_000, -1), strict=True):
+        record.timestamp = stamp
+    assert [one.timestamp for one in messages_of([chunk], now)] == [now, datetime(2026, 3, 1, tzinfo=UTC), now]
 
 
 @pytest.mark.parametrize("where", ["prepare", "settle"])
