@@ -17,9 +17,9 @@ HOSTILE = "<script>alert(1)</script>\u202egnp {{7*7}} \x00\r\nBcc: x"
 
 
 def message(language: str = "en", template: str | None = None, **fields: object) -> Message:
-    one = alert(evidence=["a1"], **fields)  # type: ignore[arg-type]
-    name = f"words-{language}-{template}-{fields}"  # bodies are kept by the id of their message
-    return Message(name, "s", Channel.APPRISE, "h", language, "", (one,), titles={"a1": HOSTILE}, template=template)
+    own = {"incident_id": f"words-{fields}"} | fields  # what is rendered is kept by the incident
+    one = alert(evidence=["a1"], **own)  # type: ignore[arg-type]
+    return Message("m", "s", Channel.APPRISE, "h", language, "", (one,), titles={"a1": HOSTILE}, template=template)
 
 
 def test_the_catalogues_are_whole_and_have_the_same_gaps() -> None:
