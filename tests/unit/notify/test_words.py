@@ -51,7 +51,7 @@ def test_the_json_is_the_same_at_every_attempt_and_for_its_subscriber() -> None:
     other = body(message(), "l", "another")
     assert first == second != other
     assert json.loads(other)["data"]["unsubscribe"] == "another"
-    assert json.loads(first)["data"]["alerts"][0]["incident_id"] == "inc1"
+    assert json.loads(first)["data"]["alerts"][0]["incident_id"] == "words-{}"
 
 
 @pytest.mark.parametrize("source", [
