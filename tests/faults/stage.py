@@ -179,7 +179,10 @@ def offsets(
     consumer = KafkaConsumer(bootstrap_servers=kafka, group_id=None, request_timeout_ms=5000)
     try:
         found = admin.list_group_offsets(group)[group]
-        parts = [TopicPartition(topic, p) for topic in topics for p in consumer.partitions_for_topic(topic) or ()]
+        known = {topic: consumer.partitions_for_topic(topic) for topic in topics}
+        if not all(known.values()):
+            raise KafkaError(f"the broker does not name the partitions of {topics}")  # nothing waits in none
+        parts = [TopicPartition(topic, p) for topic, numbers in known.items() for p in numbers]
         committed = {part: meta.offset for part, meta in found.items() if meta.offset >= 0}
         return committed, dict(consumer.end_offsets(parts))
     finally:
