@@ -171,7 +171,10 @@ def check(engine: Engine, kafka: str, dead_topic: str, feed: Feed, sent: Sequenc
     found, wanted = buckets(engine), expected(feed, bundle)
     differing = {key: (found.get(key), wanted.get(key)) for key in found.keys() | wanted.keys()
                  if found.get(key) != wanted.get(key)}  # fmt: skip
-    assert not differing, f"{len(differing)} buckets are (found, wanted): {dict(list(differing.items())[:5])}"
+    counts = {table: count(engine, table) for table in ("article", "duplicate", "article_version")}
+    assert not differing, (f"{len(differing)} buckets are (found, wanted): {dict(list(differing.items())[:2])}; "
+                           f"{counts} of {feed.articles} and {feed.duplicates}, "
+                           f"{Counter(letter.reason for letter in dead_letters(kafka, dead_topic))}")  # fmt: skip
     assert (count(engine, "article"), count(engine, "duplicate")) == (feed.articles, feed.duplicates)
     assert count(engine, "article_version WHERE version > 1") == 0, "a copy was taken for an edit"
     poison = {origin: row for origin, row in zip(sent, feed.rows, strict=True) if row in POISON.values()}

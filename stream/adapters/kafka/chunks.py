@@ -12,6 +12,8 @@ of Faust: groups, rebalances, agents, flow control, commits. What is replaced, a
    article comes, and crashes the worker on errors that pass by themselves.
  - A seek that meets a rebalance is done once more, for the partitions that are held then: aiokafka refuses to seek in
    one that is gone, and Faust would end the worker for it.
+ - A partition of which nothing is committed yet is sought back to its beginning: aiokafka seeks only to committed
+   offsets, so what was read of it and given up in a rebalance would never come again.
  - Faust's monitor is not told how far each partition goes: nobody asks it, and it may be gone when it is asked for.
 """
 
@@ -103,10 +105,16 @@ class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread; neither a commit that the broker does not take nor a rebalance is a reason to crash."""
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Back to the committed offsets of the partitions that it holds when this returns."""
+        """Back to the committed offsets of the partitions that it holds when this returns, or to their beginning.
+
+        aiokafka leaves a partition of which nothing is committed where it is, beyond what was read of it and dropped.
+        """
         while self.assignment():
             try:
-                return dict(await super().seek_to_committed())
+                found = dict(await super().seek_to_committed())
+                if fresh := [tp for tp, at in found.items() if not at]:
+                    await self.call_thread(self._ensure_consumer().seek_to_beginning, *fresh)
+                return found
             except (IllegalStateError, AssertionError):  # a rebalance took partitions away while it was at it
                 await asyncio.sleep(AFTER_REBALANCE)
         return {}
@@ -137,11 +145,12 @@ class ChunkConsumer(driver.Consumer):
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Chunk]]:
         """Chunks of what the broker sent, one of each partition after the other."""
-        records, active = await self._wait_next_records(timeout)
         generation, epoch = self.app.consumer_generation_id, self._epoch
+        records, active = await self._wait_next_records(timeout)
         if records is None or self.should_stop:
             return
-        if not self.flow_active:  # a rebalance: what was read is read again
+        # A rebalance, be it over already: what was read may lie beyond what is not done yet, so it is read again.
+        if not self.flow_active or (self.app.consumer_generation_id, self._epoch) != (generation, epoch):
             await self.perform_seek()
             return
         for tp, found in records.items():
