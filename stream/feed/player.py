@@ -7,7 +7,6 @@ The order of things, for no row may be lost:
 3. `play` returns when every confirmation is in, and raises when one failed: its report counts what the broker has.
 """
 
-import hashlib
 import heapq
 import threading
 import time
@@ -21,7 +20,7 @@ from kafka.errors import KafkaError
 
 from crosswind.errors import BrokerError, ContractError, Reason
 from crosswind.settings import Settings
-from crosswind.stream.adapters.kafka.dead_letters import headers
+from crosswind.stream.adapters.kafka.dead_letters import SHA256, SIZE, headers, in_place_of
 from crosswind.stream.adapters.kafka.security import client_options
 from crosswind.stream.adapters.kafka.topics import MAX_MESSAGE
 from crosswind.stream.adapters.tracing import open_tracing
@@ -46,8 +45,6 @@ STOP_SECONDS = 4.0
 OVERHEAD = 4096
 """Bytes of a record beside its value: key, headers and the batch's own header."""
 
-SIZE = "crosswind.size"
-SHA256 = "crosswind.sha256"
 LINE = "crosswind.line"
 
 
@@ -280,7 +277,8 @@ class _Sender:
         about = headers(None, error, "FEED") | {LINE: str(row.line).encode(), SIZE: str(len(row.value)).encode()}
         key = None
         if value is None:  # the digest is the key as well: a record must have one of the two
-            key = about[SHA256] = hashlib.sha256(row.value).hexdigest().encode()
+            about |= in_place_of(row.value)
+            key = about[SHA256]
         return self._settings.dead_topic, key, value, list(about.items())
 
     def _on_confirmed(self, size: int, bad: bool) -> None:

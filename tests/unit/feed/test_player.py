@@ -13,10 +13,10 @@ from kafka.errors import KafkaTimeoutError
 
 from crosswind.errors import BrokerError, ContractError, Reason
 from crosswind.settings import Settings
-from crosswind.stream.adapters.kafka.dead_letters import REASON
+from crosswind.stream.adapters.kafka.dead_letters import REASON, SHA256, SIZE
 from crosswind.stream.adapters.kafka.topics import MAX_MESSAGE
 from crosswind.stream.feed import player
-from crosswind.stream.feed.player import LINE, SHA256, SIZE, PlayReport, in_event_order, play
+from crosswind.stream.feed.player import LINE, PlayReport, in_event_order, play
 from crosswind.stream.feed.rows import AnyRow, BadRow, Row
 
 START = datetime(2026, 11, 6, 6, tzinfo=UTC)
