@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Engine, select, tuple_
-from sqlalchemy.exc import SQLAlchemyError
 
 from crosswind.dashboard.backtest_job import Progress, read_progress, write_progress
-from crosswind.errors import DatabaseError, DataError, SettingsError
+from crosswind.errors import DataError, SettingsError
 from crosswind.settings import Settings
+from crosswind.stream.adapters.postgres.errors import database
 from crosswind.stream.adapters.postgres.run_tables import BacktestRow
 from crosswind.stream.replay.options import moment_of
 from crosswind.stream.replay.truth import load_truth
@@ -160,12 +160,8 @@ class Backtests:
             )  # fmt: skip
 
     def _rows(self, query: Any) -> Any:
-        try:
-            with self._engine.connect() as connection:
-                return connection.execute(query).all()
-        except SQLAlchemyError as error:
-            cause = str(getattr(error, "orig", None) or type(error).__name__).splitlines()[0]
-            raise DatabaseError(f"backtests cannot be read: {cause}; is the database up?") from error
+        with database("reading backtests"), self._engine.connect() as connection:
+            return connection.execute(query).all()
 
 
 _COLUMNS = (BacktestRow.backtest_id, BacktestRow.created_at, BacktestRow.title, BacktestRow.summary)

@@ -5,9 +5,8 @@ from typing import Any, Final
 
 import numpy as np
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import SQLAlchemyError
 
-from crosswind.errors import DatabaseError
+from crosswind.stream.adapters.postgres.errors import database
 from crosswind.stream.domain.bucket import ALL
 from crosswind.stream.domain.series import Series
 from crosswind.stream.replay.preview import Buckets
@@ -39,15 +38,11 @@ def buckets(engine: Engine, run: str, end: datetime, days: int) -> Buckets | Non
     last = end.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
     first = last - timedelta(days=days)
     values = {"run": run, "first": first, "end": last}
-    try:
-        with engine.connect() as connection:
-            found = connection.execute(_LOUDEST, {**values, "most": MOST_SERIES}).all()
-            series = tuple(Series(row.topic, row.lang, row.entity) for row in found)
-            entities = sorted({one.entity for one in series} - {ALL})
-            rows = connection.execute(_CELLS, {**values, "entities": entities}).all()
-    except SQLAlchemyError as error:
-        cause = str(getattr(error, "orig", None) or type(error).__name__).splitlines()[0]
-        raise DatabaseError(f"stored buckets cannot be read: {cause}; is the database up?") from error
+    with database("reading stored buckets"), engine.connect() as connection:
+        found = connection.execute(_LOUDEST, {**values, "most": MOST_SERIES}).all()
+        series = tuple(Series(row.topic, row.lang, row.entity) for row in found)
+        entities = sorted({one.entity for one in series} - {ALL})
+        rows = connection.execute(_CELLS, {**values, "entities": entities}).all()
     return _aligned(series, first, days * 24 * 60, rows) if rows else None
 
 
