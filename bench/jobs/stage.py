@@ -57,6 +57,15 @@ class Measured:
         return self.articles / self.seconds
 
 
+def pooled(turns: Sequence[Measured]) -> Measured:
+    """One job that was measured in several turns: all of its articles in all of its time."""
+    seconds = sum(one.seconds for one in turns)
+    stages = {stage: sum(one.stages.get(stage, 0.0) * one.seconds for one in turns) / seconds
+              for stage in turns[0].stages}  # fmt: skip
+    cores = sum(one.cores * one.seconds for one in turns) / seconds
+    return Measured(turns[0].job, sum(one.articles for one in turns), seconds, cores, stages)
+
+
 @dataclass(frozen=True)
 class Services:
     """Broker and database of the bench's own.

@@ -140,9 +140,11 @@ class Stage:
         """Bytes that the workers hold in memory."""
         return sum(psutil.Process(worker.pid).memory_info().rss for worker in self.workers)
 
-    def ended(self) -> list[int]:
-        """Workers that have ended by themselves."""
-        return [number for number, worker in enumerate(self.workers) if worker.poll() is not None]
+    def ended(self) -> list[str]:
+        """Workers that have ended by themselves: number, exit status, the end of the log."""
+        gone = [(number, worker.poll()) for number, worker in enumerate(self.workers) if worker.poll() is not None]
+        logs = [self.folder / f"worker-{number}" / "worker.log" for number, _ in gone]
+        return [f"{number}: {status}\n{log.read_text('utf-8')[-1000:]}" for (number, status), log in zip(gone, logs)]
 
     def stop(self) -> list[int]:
         """SIGTERM to all, exit statuses of all; SIGKILL where one takes over ten seconds, which shows as -9."""

@@ -76,6 +76,7 @@ def test_postgres_is_away(
 ) -> None:
     with _database(server) as (url, engine):
         stage = stages(kafka, url, engine)
+        stage.wait_until_shared()  # one that finds no database as it starts ends, and says so: not what this is about
         stage.play(2)
         stage.wait_for_progress(200)
         before, frozen = stage.memory(), []

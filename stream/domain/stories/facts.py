@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -100,7 +100,7 @@ def overlaps(one: frozenset[str], others: Sequence[frozenset[str]]) -> list[floa
     return [shared / (size + len(other) - shared) if (shared := len(one & other)) else 0.0 for other in others]
 
 
-def agreement(one: Collection[str], other: Collection[str]) -> float:
+def agreement(one: Set[str], other: Set[str]) -> float:
     """From -1 (nothing shared) to 1 (the smaller set is in the larger); 0 where one is silent.
 
     >>> agreement({"3", "12"}, {"12"}), agreement({"3"}, {"4"}), agreement({"3"}, set())
@@ -108,7 +108,7 @@ def agreement(one: Collection[str], other: Collection[str]) -> float:
     """
     if not one or not other:
         return 0.0
-    return 2.0 * len(set(one) & set(other)) / min(len(one), len(other)) - 1.0
+    return 2.0 * len(one & other) / min(len(one), len(other)) - 1.0
 
 
 def sound(text: str) -> str:
