@@ -3,14 +3,17 @@
 One run, same texts (12–64 tokens), same threads; every contender runs once per round, and its best round counts, so
 that a busy moment of the machine does not decide.
 
-    python bench/inference.py [BUNDLE] [MODEL_DIR] [--texts 96] [--rounds 2] [--threads 2] [--json FILE]
+    python bench/inference.py [BUNDLE] [MODEL_DIR] [--texts 96] [--rounds 2] [--threads 2] [--json FILE] [--docs]
 
 BUNDLE: the shipped one. MODEL_DIR: the trained weights that it was exported from, runs/shipped or runs/trim.
 OpenVINO is measured where `pip install openvino nncf` was done; it is no dependency of Crosswind.
 
+`--docs` writes the figures into docs/models-in-production.md.
+
 Bars: ours reaches at least 6 times transformers' `pipeline()` one by one with the same weights, 12 times that of the
-teacher it was distilled from (--teacher; a bundle that was not distilled is its own), agrees with it on at least 99 %
-of the labels, and reaches at least 60 % of the int8 matrix products that this machine can do.
+teacher it was distilled from (--teacher; a bundle that was not distilled is its own), gives the labels of the same
+weights in fp32 to at least 99 % (all texts of the corpus's test half, of whatever length), and reaches at least 60 % of
+the int8 matrix products that this machine can do.
 """
 
 import argparse
@@ -32,6 +35,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.figures import write_figures
 from crosswind.export.bundle import MODEL, SHIPPED, verify
 from crosswind.export.running import encode, feed, open_graph
 from crosswind.stream.adapters.onnx_scorer import OnnxScorer
@@ -39,12 +45,14 @@ from crosswind.stream.adapters.onnx_scorer import OnnxScorer
 SPEED, TEACHER_SPEED, AGREEMENT, LIMIT_SHARE = 6.0, 12.0, 0.99, 0.60
 HEADS = ("topic", "sentiment")
 PRODUCTS = ("MatMulInteger", "MatMulIntegerToFloat", "MatMul")
-COLUMNS = (("texts_per_second", 9, 1), ("times", 8, 2), ("agreement", 11, 4))
+COLUMNS = (("texts_per_second", 1), ("times", 2), ("agreement", 4))
 DEFAULT_MODELS = (Path("runs/shipped"), Path("runs/trim"))
 SHAPES = ((512, 384, 1536), (512, 1536, 384), (1024, 1024, 1024), (2048, 2048, 2048))
 """Rows, inputs and outputs of the products that the limit is looked for with: the model's own, and larger ones."""
 
 Answers = dict[str, list[str]]
+Bar = tuple[str, str, bool]
+"""What is to be reached, what was measured, whether it holds."""
 
 
 @dataclass
@@ -67,9 +75,25 @@ def main() -> int:
     ours = Contender("Crosswind", lambda: _ours(scorer, texts))
     with tempfile.TemporaryDirectory() as folder:
         contenders = [*_others(options, texts, Path(folder)), ours]
-        limit = _race(contenders, options, len(texts))
+        limit = _race(contenders, options)
+    agreed = _agreement(options.model_dir, scorer) if options.model_dir else None
     scorer.close()
-    return report(contenders, _share(options.bundle, texts, ours, limit), options, len(texts))
+    return report(contenders, _share(options.bundle, texts, ours, limit), agreed, options, len(texts))
+
+
+def _agreement(folder: Path, scorer: OnnxScorer) -> float:
+    """On more texts than the race is run with: of 192 a single text is half a point."""
+    from crosswind.export.texts import written_test
+
+    texts = [row.text for row in written_test()]
+    found = _pipeline(folder, texts, 32, "").run
+    return _agreeing(found(), _ours(scorer, texts)) if found else 0.0
+
+
+def _agreeing(some: Answers, others: Answers) -> float:
+    """Share of the labels of both heads."""
+    return float(np.mean([one == other for head in HEADS
+                          for one, other in zip(some[head], others[head], strict=True)]))  # fmt: skip
 
 
 def _others(options: argparse.Namespace, texts: list[str], folder: Path) -> list[Contender]:
@@ -103,7 +127,7 @@ def _others(options: argparse.Namespace, texts: list[str], folder: Path) -> list
     return found
 
 
-def _race(contenders: list[Contender], options: argparse.Namespace, count: int) -> float:
+def _race(contenders: list[Contender], options: argparse.Namespace) -> float:
     """Rounds over all contenders; returns the best int8 products seen, in multiplications a second."""
     limit = 0.0
     for _ in range(options.rounds):
@@ -159,39 +183,57 @@ def _share(bundle: Path, texts: list[str], ours: Contender, limit: float) -> dic
     return {"limit": limit, "reached": reached, "share": reached / limit}
 
 
-def report(contenders: list[Contender], share: dict[str, float], options: argparse.Namespace, count: int) -> int:
+def report(
+    contenders: list[Contender], share: dict[str, float], agreed: float | None, options: argparse.Namespace, count: int
+) -> int:
     base = contenders[0] if len(contenders) > 1 else None
     rows = [_row(contender, base, count) for contender in contenders]
-    print(f"{'':52}{'texts/s':>9}{'times':>8}{'agreement':>11}   ({options.threads} threads, {count} texts)")
-    for row in rows:
-        figures = "".join(_cell(row[key], width, digits) for key, width, digits in COLUMNS)
-        print(f"{row['name']:52}{figures}{'   ' + row['note'] if row['note'] else ''}")
-    print(f"int8 products: {share['reached'] / 1e9:.1f} of {share['limit'] / 1e9:.1f} thousand million a second, "
-          f"{share['share']:.0%} of what this machine does")  # fmt: skip
-    bars = _bars(rows, share, bool(base), options)
+    bars = _bars(rows, share, agreed, options)
+    how = (f"{options.threads} threads, {count} texts of 12 to 64 tokens, the best of {options.rounds} rounds; bundle "
+           f"{verify(options.bundle).version}.")  # fmt: skip
+    lines = _lines(rows, share, agreed, bars, how)
+    print(lines)
+    if options.docs:
+        write_figures("models-in-production.md", "inference", lines)
     if options.json:
-        content = {"threads": options.threads, "texts": count, "rows": rows, "int8": share, "bars": bars}
+        content = {"threads": options.threads, "texts": count, "rows": rows, "int8": share, "agreement": agreed,
+                   "bars": bars}  # fmt: skip
         options.json.write_text(json.dumps(content, indent=1) + "\n")
-    words = {True: "holds", False: "DOES NOT HOLD", None: "not measured"}
-    print("; ".join(f"{name}: {words[held]}" for name, held in bars.items()))
-    return 0 if all(bars.values()) else 1
+    return 0 if all(held for _, _, held in bars) else 1
 
 
-def _cell(value: float | None, width: int, digits: int) -> str:
-    return " " * width if value is None else f"{value:{width}.{digits}f}"
+def _lines(
+    rows: list[dict[str, Any]], share: dict[str, float], agreed: float | None, bars: Sequence[Bar], how: str
+) -> str:
+    """The report, in Markdown."""
+    table = ["| | texts/s | times | same labels | |", "|---|---:|---:|---:|---|"]
+    for row in rows:
+        cells = [("" if row[key] is None else f"{row[key]:.{digits}f}") for key, digits in COLUMNS]
+        table.append(f"| {row['name']} | {' | '.join(cells)} | {row['note']} |")
+    found = ["| bar | measured | |", "|---|---:|---|"]
+    words = {True: "holds", False: "**not reached**"}
+    found += [f"| {name} | {measured} | {words[held]} |" for name, measured, held in bars]
+    note = (f"int8 products: {share['reached'] / 1e9:.0f} of {share['limit'] / 1e9:.0f} thousand million a second that "
+            "this machine does in ONNX Runtime.")  # fmt: skip
+    return "\n".join([how, "", *table, "", note, "", *found])
 
 
-def _bars(rows: list[dict[str, Any]], share: dict[str, float], compared: bool, options: argparse.Namespace
-          ) -> dict[str, bool | None]:  # fmt: skip
+def _bars(
+    rows: list[dict[str, Any]], share: dict[str, float], agreed: float | None, options: argparse.Namespace
+) -> list[Bar]:
     ours = rows[-1]
-    teacher = rows[-2]["texts_per_second"] if options.teacher else rows[0]["texts_per_second"]
-    return {
-        f"at least {SPEED:g} times pipeline() one by one": ours["times"] >= SPEED if compared else None,
-        f"at least {TEACHER_SPEED:g} times the teacher's": ours["texts_per_second"] >= TEACHER_SPEED * teacher
-        if compared else None,
-        f"agreement at least {AGREEMENT:.0%}": ours["agreement"] >= AGREEMENT if compared else None,
-        f"at least {LIMIT_SHARE:.0%} of the int8 limit": share["share"] >= LIMIT_SHARE,
-    }  # fmt: skip
+    bars: list[Bar] = [(f"at least {LIMIT_SHARE:.0%} of the int8 limit", f"{share['share']:.0%}",
+                        share["share"] >= LIMIT_SHARE)]  # fmt: skip
+    if agreed is None:
+        return bars
+    teacher = rows[-2] if options.teacher else rows[0]
+    times = ours["texts_per_second"] / teacher["texts_per_second"]
+    return [
+        (f"at least {SPEED:g} times pipeline() one by one", f"{ours['times']:.2f}", ours["times"] >= SPEED),
+        (f"at least {TEACHER_SPEED:g} times the teacher's", f"{times:.2f}", times >= TEACHER_SPEED),
+        (f"the labels of the same weights, at least {AGREEMENT:.0%}", f"{agreed:.2%}", agreed >= AGREEMENT),
+        *bars,
+    ]
 
 
 def _row(contender: Contender, base: Contender | None, count: int) -> dict[str, Any]:
@@ -199,10 +241,7 @@ def _row(contender: Contender, base: Contender | None, count: int) -> dict[str, 
     row = {"name": contender.name, "texts_per_second": speed, "times": None, "agreement": None, "note": contender.note}
     if base and base.answers and contender.answers:
         row["times"] = base.seconds / contender.seconds
-        row["agreement"] = float(np.mean([
-            one == other for head in HEADS
-            for one, other in zip(base.answers[head], contender.answers[head], strict=True)
-        ]))  # fmt: skip
+        row["agreement"] = _agreeing(base.answers, contender.answers)
     return row
 
 
@@ -378,6 +417,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--docs", action="store_true", help="write the figures into docs/models-in-production.md")
     return parser.parse_args()
 
 

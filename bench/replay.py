@@ -9,7 +9,6 @@ CPU seconds beside them are what the work costs. The last line and the exit stat
 import argparse
 import json
 import os
-import re
 import resource
 import sys
 import tempfile
@@ -23,6 +22,9 @@ from typing import TypeVar
 import numpy as np
 import pyarrow.parquet as pq
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.figures import write_figures
 from crosswind.stream.domain.series import Series
 from crosswind.stream.replay.columns import Filter
 from crosswind.stream.replay.inprocess import Outcome, Plan, replay_in_process
@@ -35,8 +37,6 @@ from crosswind.stream.replay.truth import alarms_of
 from crosswind.stream.service.rules import load_rules
 
 T = TypeVar("T")
-ROOT = Path(__file__).resolve().parents[1]
-DOCS = ROOT / "docs" / "backtesting.md"
 REPLAY_SECONDS, PREVIEW_SECONDS = 60.0, 1.0
 
 
@@ -126,7 +126,7 @@ def main() -> int:
                   "figures": figures.plain()}  # fmt: skip
         given.json.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     if given.docs:
-        into_docs(text)
+        write_figures("backtesting.md", "replay", text)
     missed = [bar.name for bar in bars if not bar.holds]
     print(f"{len(bars) - len(missed)} of {len(bars)} bars hold" + (f"; not: {', '.join(missed)}" if missed else ""))
     return 1 if missed else 0
@@ -162,13 +162,6 @@ def tell(rows: list[Timed], bars: list[Bar], outcome: Outcome, figures: Measures
     lines += [f"| {bar.name} | {bar.value:.2f} | {bar.limit:.0f} | {'holds' if bar.holds else '**not reached**'} |"
               for bar in bars]  # fmt: skip
     return "\n".join(lines)
-
-
-def into_docs(text: str) -> None:
-    """Between the two marks of docs/backtesting.md."""
-    page = DOCS.read_text("utf-8")
-    marked = re.compile(r"(<!-- figures of bench/replay.py -->\n).*?(<!-- end -->)", re.DOTALL)
-    DOCS.write_text(marked.sub(lambda found: found[1] + "\n" + text + "\n\n" + found[2], page), "utf-8")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python bench/stories.py                       # everything, on the shipped bundle
     python bench/stories.py --only events --tune  # look for criteria on the tuning part
+    python bench/stories.py --docs                # the figures go into docs/stories.md
 
 (a) `translations`: sentences of ntrex128 that the bundle's `meaning` was not learned from, in 20 languages.
 (b) `events`: written headlines in 19 languages (`bench/data/events.txt`), with hard negatives; the first half of the
@@ -26,6 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Engine
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.figures import write_figures
 from crosswind.export import bundle
 from crosswind.models.projection import read_parallel, retrieval
 from crosswind.stream.adapters.onnx_scorer import OnnxScorer
@@ -374,6 +378,27 @@ def bars(found: dict[str, list[Row]]) -> dict[str, bool]:
     return held
 
 
+def as_markdown(found: dict[str, list[Row]], held: dict[str, bool], version: str) -> str:
+    """What docs/stories.md shows of all parts."""
+    lines = [f"Bundle {version}.", "", "| B³ | precision | recall | F1 |", "|---|---:|---:|---:|"]
+    lines += [f"| {part}: {row['method']} | {row['precision']:.3f} | {row['recall']:.3f} | {row['f1']:.3f} |"
+              for part in ("events", "translations") for row in found[part] if "f1" in row]  # fmt: skip
+    pairs = {row["method"].rpartition("-")[2]: row["top1"] for row in found["translations"] if "top1" in row}
+    listed = ", ".join(f"{lang} {share:.3f}" for lang, share in sorted(pairs.items(), key=lambda one: one[1]))
+    lines += ["", f"The nearest English sentence is the right one: {listed}.", "",
+              "| ten feeds each | stories found | alarms by stories | by headlines | by articles |",
+              "|---|---:|---:|---:|---:|"]  # fmt: skip
+    lines += [f"| {row['method']} | {row['least']}–{row['most']} | {row['fired']} | {row['fired by headline']} | "
+              f"{row['fired by article']} |" for row in found["alerts"]]  # fmt: skip
+    share, window = found["cost"]
+    lines += ["", f"In one process, one after the other, an article takes {share['score_ms']:.1f} ms to score, "
+              f"{share['store_ms']:.2f} ms to store and {share['stories_ms']:.2f} ms for its story. In a window of "
+              f"{window['stories']:,} stories one takes {window['bytes'] / 1e3:.2f} kB, and an article "
+              f"{window['p95_ms']:.1f} ms at the 95th percentile.", "", "| bar | |", "|---|---|"]  # fmt: skip
+    lines += [f"| {name} | {'holds' if good else '**not reached**'} |" for name, good in held.items()]
+    return "\n".join(lines)
+
+
 def main() -> int:
     """Runs the parts and prints a table of each; 0 when every bar holds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -384,7 +409,10 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=100_000, help="stories in the window for memory and lookups")
     parser.add_argument("--tune", action="store_true", help="search for criteria on the tuning part")
     parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--docs", action="store_true", help="write the figures of all parts into docs/stories.md")
     args = parser.parse_args()
+    if args.docs and args.only:
+        parser.error("--docs writes all parts; leave out --only")
     scorer = OnnxScorer(bundle.resolve(args.model))
     if not scorer.score(["Bank fails"])[0].meaning:
         print("the bundle has no output `meaning`: run python -m crosswind.models.projection on it")
@@ -403,6 +431,8 @@ def main() -> int:
     held = bars(found)
     if args.json:
         args.json.write_text(json.dumps({"model": scorer.version, **found, "bars": held}, indent=1) + "\n", "utf-8")
+    if args.docs:
+        write_figures("stories.md", "stories", as_markdown(found, held, scorer.version))
     failed = [name for name, good in held.items() if not good]
     print(f"\n{len(held) - len(failed)} of {len(held)} bars hold" + (f"; not: {'; '.join(failed)}" if failed else ""))
     return 1 if failed else 0

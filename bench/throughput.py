@@ -29,7 +29,6 @@ import argparse
 import asyncio
 import json
 import os
-import re
 import sys
 import tempfile
 import time
@@ -41,9 +40,9 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCS = ROOT / "docs" / "operations.md"
 sys.path[:0] = [str(ROOT)]  # `tests.kafka_server` and `bench.jobs` are not part of the installed package
 
+from bench.figures import write_figures  # noqa: E402
 from bench.jobs import rivals  # noqa: E402 - stages that a rival has no packages for are imported where they are used
 from crosswind.export.bundle import resolve  # noqa: E402
 from crosswind.settings import load_settings  # noqa: E402
@@ -75,7 +74,7 @@ class Sizes:
     """How much of everything; times are seconds."""
 
     cached: int = 60_000
-    model: int = 1_200
+    model: int = 3_000
     told: int = 3_600
     one_by_one: int = 300
     history: int = 1_000_000
@@ -337,14 +336,6 @@ def table(run: Run, broker: str, bars: Sequence[Bar]) -> list[str]:
     return lines
 
 
-def write_docs(lines: Sequence[str]) -> None:
-    """The figures, between their marks in the page."""
-    marked = re.compile(r"(<!-- figures of bench/throughput.py -->\n).*?(<!-- end of figures -->)", re.DOTALL)
-    page = DOCS.read_text("utf-8")
-    text = "\n".join(lines)
-    DOCS.write_text(marked.sub(lambda found: f"{found[1]}\n{text}\n\n{found[2]}", page), "utf-8")
-
-
 def main() -> int:
     """Run the bench; 0 where every bar holds."""
     arguments = options()
@@ -358,7 +349,7 @@ def main() -> int:
     lines = table(run, broker, bars)
     print("\n".join(lines))
     if arguments.docs:
-        write_docs(lines)
+        write_figures("operations.md", "throughput", "\n".join(lines))
     if arguments.json:
         report = {"broker": broker, "cores": os.cpu_count(), "jobs": [{**asdict(m), "rate": m.rate} for m in run.found],
                   "latency": [asdict(w) for w in run.waits], "seconds": run.seconds,
