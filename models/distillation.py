@@ -48,7 +48,7 @@ def open_teacher(folder: Path, tasks: Sequence[Task]) -> Teacher:
         if has.get(task.name) != task.labels:
             raise ModelError(f"--teacher {folder}: its head {task.name!r} has the labels {has.get(task.name)}; the "
                              f"student's are {task.labels}")  # fmt: skip
-    return Teacher(folder.resolve().name, classifier(folder))
+    return Teacher(folder.resolve().name, classifier(folder, title="the teacher judges"))
 
 
 def distillation_loss(

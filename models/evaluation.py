@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from crosswind.errors import DataError
 from crosswind.models.metrics import accuracy, bootstrap, calibration_error, confusion, f1_from, softmax
@@ -155,8 +156,11 @@ def write_report(scores: Sequence[Score], folder: Path) -> None:
     (folder / "report.html").write_text(as_html(scores), encoding="utf-8")
 
 
-def classifier(folder: Path, batch: int = 64) -> Classifier:
+def classifier(folder: Path, batch: int = 64, title: str = "") -> Classifier:
     """A MODEL_DIR as a function from texts to logits, run by torch on the CPU in full precision.
+
+    Args:
+        title: of a progress bar; none is shown without one.
 
     Raises:
         ModelError: the folder is not a MODEL_DIR.
@@ -171,7 +175,7 @@ def classifier(folder: Path, batch: int = 64) -> Classifier:
     def classify(texts: Sequence[str]) -> Logits:
         found = {t.name: np.zeros((len(texts), len(t.labels)), dtype=np.float32) for t in network.tasks}
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for at in range(0, len(order), batch):
+        for at in tqdm(range(0, len(order), batch), desc=title, unit=f" × {batch} texts", disable=not title):
             chosen = order[at : at + batch]
             encoded = tokenizer(
                 [manifest.prefix + texts[i] for i in chosen],
