@@ -7,7 +7,8 @@
 (a) `translations`: sentences of ntrex128 that the bundle's `meaning` was not learned from, in 20 languages.
 (b) `events`: written headlines in 19 languages (`bench/data/events.txt`), with hard negatives; the first half of the
     groups tunes every method's threshold, the second half judges.
-(c) `alerts`: copies of one story against a surge of many. (d) `cost`: time, memory, lookups.
+(c) `alerts`: copies of one story against a surge of many. (d) `cost`: time, memory, lookups. What the stream loses by
+stories is measured in the stream: `bench/throughput.py --only told`, with its bar.
 """
 
 import argparse
@@ -346,15 +347,15 @@ def cost(scorer: OnnxScorer, size: int) -> list[Row]:
         title = " ".join(words[n] for n in rng.integers(0, len(words), 8))
         one = Telling(f"{place:09}", START + timedelta(milliseconds=place * 100), f"s{place % 99}", "en", title,
                       title_key(title), (), vector, "bench")  # fmt: skip
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.thread_time()
         stories.assign(one)
-        lookups.append(time.perf_counter() - began)
+        lookups.append((time.perf_counter() - began, time.thread_time() - used))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    last = np.array(lookups[-max(1, size // 10) :]) * 1000
+    waited, used = np.percentile(np.array(lookups[-max(1, size // 10) :]) * 1000, 95, axis=0)
     return [
         share,
         {"method": "window", "stories": len(stories), "bytes": grown / size, "gb_at_1m": grown / size * 1e6 / 1e9,
-         "p95_ms": float(np.percentile(last, 95))},
+         "p95_ms": float(waited), "p95_cpu_ms": float(used)},
     ]  # fmt: skip
 
 
@@ -372,7 +373,6 @@ def bars(found: dict[str, list[Row]]) -> dict[str, bool]:
         held["50 copies raise what one copy raises"] = rows[1]["fired"] == rows[0]["fired"]
         held["a surge of 50 stories fires"] = rows[2]["fired"] == rows[2]["feeds"]
     if rows := found.get("cost"):
-        held["<= 15 % of the stream"] = rows[0]["share"] <= 0.15
         held["1 M stories <= 2 GB"] = rows[1]["gb_at_1m"] <= 2
         held["lookup p95 <= 5 ms"] = rows[1]["p95_ms"] <= 5
     return held
@@ -394,7 +394,7 @@ def as_markdown(found: dict[str, list[Row]], held: dict[str, bool], version: str
     lines += ["", f"In one process, one after the other, an article takes {share['score_ms']:.1f} ms to score, "
               f"{share['store_ms']:.2f} ms to store and {share['stories_ms']:.2f} ms for its story. In a window of "
               f"{window['stories']:,} stories one takes {window['bytes'] / 1e3:.2f} kB, and an article "
-              f"{window['p95_ms']:.1f} ms at the 95th percentile.", "", "| bar | |", "|---|---|"]  # fmt: skip
+              f"{window['p95_ms']:.1f} ms at the 95th percentile ({window['p95_cpu_ms']:.1f} ms of CPU).", "", "| bar | |", "|---|---|"]  # fmt: skip
     lines += [f"| {name} | {'holds' if good else '**not reached**'} |" for name, good in held.items()]
     return "\n".join(lines)
 

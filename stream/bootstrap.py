@@ -69,6 +69,7 @@ def build_worker(settings: Settings, checkpoint: Checkpoint = no_checkpoint) -> 
     _log.info("model loaded", model=scorer.version, provider=scorer.provider)
     watchlist = load_watchlist(settings.watchlist)
     store = PostgresTrendStore(engine, keeps_meanings(engine, scorer, settings.stories))
+    (settings.data_dir / "faust").mkdir(parents=True, exist_ok=True)  # Faust makes the last folder only
     parts = Parts(settings, scorer, LinguaDetector(), store, metrics, checkpoint, watchlist, open_tracing())
     app = build_app(parts, bootstrap)
     add_alert_task(app, parts, engine)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetAndMetadata, TopicPartition
 from sqlalchemy import Engine
 
-from crosswind.settings import Settings
+from crosswind.settings import Settings, load_settings
 from crosswind.stream.adapters.kafka.embedded import free_port
 from crosswind.stream.adapters.kafka.topics import ensure_topics
+from tests.faults.stage import offsets
 from tests.oracle import check, make_feed, send
 from tests.processes import count, left, start_worker, wait_for
 
@@ -159,3 +160,47 @@ def test_sigterm_while_it_starts(
     time.sleep(seconds)  # the moment is what is tried here
     os.kill(worker.pid, signal.SIGTERM)
     assert left(worker) == 0
+
+
+def test_a_log_that_lost_its_end_is_read_all_the_same(
+    kafka: str, database_url: str, engine: Engine, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """Faust drops records before the committed offset, and their chunks would block every commit behind them."""
+    settings = load_settings({"raw_topic": "short.raw", "scored_topic": "short.scored", "dead_topic": "short.dead",
+                              "alerts_topic": "short.alerts", "group": "short"})  # fmt: skip
+    ensure_topics(settings, kafka)
+    ahead = KafkaConsumer(bootstrap_servers=kafka, group_id=settings.group, enable_auto_commit=False)
+    parts = [TopicPartition(settings.raw_topic, n) for n in ahead.partitions_for_topic(settings.raw_topic) or ()]
+    ahead.assign(parts)
+    ahead.commit({part: OffsetAndMetadata(10_000, "", -1) for part in parts})
+    ahead.close()
+    sent = send(kafka, settings.raw_topic, FEED.rows)
+    names = ("raw_topic", "scored_topic", "dead_topic", "alerts_topic", "group")
+    worker = start_worker(kafka, database_url, tiny_bundle, tmp_path, **{n: getattr(settings, n) for n in names})
+    try:
+        wait_for(lambda: count(engine, "article") == FEED.articles, 60, "every article is stored")
+        wait_for(lambda: _left(kafka, settings) == 0, 30, "what was read is committed")
+    finally:
+        worker.terminate()
+        assert left(worker) == 0
+    check(engine, kafka, settings.dead_topic, FEED, sent, tiny_bundle)
+
+
+def _left(kafka: str, settings: Settings) -> int:
+    """How far committed offsets of the raw topic are from its ends, either way."""
+    committed, ends = offsets(kafka, (settings.raw_topic,), settings.group)
+    return sum(abs(end - committed.get(part, 0)) for part, end in ends.items())
+
+
+def test_a_worker_makes_its_data_folder(
+    broker: str, database_url: str, engine: Engine, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    """Faust makes the last folder of its own only, and ends the worker where another is missing."""
+    ensure_topics(Settings(), broker)
+    send(broker, Settings().raw_topic, FEED.rows[:20])
+    worker = start_worker(broker, database_url, tiny_bundle, tmp_path, data_dir=str(tmp_path / "not" / "there"))
+    try:
+        wait_for(lambda: count(engine, "article") > 0, 60, "articles are stored")
+    finally:
+        worker.terminate()
+        assert left(worker) == 0

@@ -135,3 +135,12 @@ def test_a_mended_message_becomes_an_article(
     finally:
         worker.terminate()
         worker.wait(10)
+
+
+def test_a_missing_topic_is_said(broker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CROSSWIND_KAFKA", broker)
+    monkeypatch.setenv("CROSSWIND_DEAD_TOPIC", "news.elsewhere")
+    found = _run("list")
+    assert isinstance(found.exception, CrosswindError)
+    assert "no topic news.elsewhere" in str(found.exception)
+    assert "CROSSWIND_DEAD_TOPIC" in str(found.exception)

@@ -14,6 +14,10 @@ of Faust: groups, rebalances, agents, flow control, commits. What is replaced, a
    one that is gone, and Faust would end the worker for it.
  - A partition of which nothing is committed yet is sought back to its beginning: aiokafka seeks only to committed
    offsets, so what was read of it and given up in a rebalance would never come again.
+ - Faust drops what lies before the last offset that it read. A seek, and a log that lost its end, bring records from
+   before it, which are wanted; a dropped chunk would never be acked, and nothing behind it be committed.
+ - Where a log is shorter than what is committed (its end was lost with a disk), what comes now is committed all
+   the same.
  - Faust's monitor is not told how far each partition goes: nobody asks it, and it may be gone when it is asked for.
 """
 
@@ -101,6 +105,16 @@ def cut(records: Sequence[Record], most: int) -> Iterator[Sequence[Record]]:
         yield records[start:]
 
 
+class _NoOffset(dict[TP, int | None]):
+    """Faust's note of the last offset read of each partition, which keeps none; see the module's docstring."""
+
+    def __getitem__(self, tp: TP) -> None:
+        return None
+
+    def __setitem__(self, tp: TP, offset: int | None) -> None:
+        """Kept nowhere."""
+
+
 class ChunkConsumerThread(driver.AIOKafkaConsumerThread):
     """Faust's consumer thread; neither a commit that the broker does not take nor a rebalance is a reason to crash."""
 
@@ -139,6 +153,7 @@ class ChunkConsumer(driver.Consumer):
         self._epoch = 0
         self._delivered: dict[TP, Delivered] = {}
         self._durable: dict[TP, int] = {}
+        self._read_offset = _NoOffset()
 
     def _new_consumer_thread(self) -> ChunkConsumerThread:
         return ChunkConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -149,13 +164,14 @@ class ChunkConsumer(driver.Consumer):
         records, active = await self._wait_next_records(timeout)
         if records is None or self.should_stop:
             return
-        # A rebalance, be it over already: what was read may lie beyond what is not done yet, so it is read again.
+        # A rebalance, be it over already: what was read may lie beyond what is read again after it, and an ack of it
+        # would let the offset be committed over that. It costs one needless seek at most.
         if not self.flow_active or (self.app.consumer_generation_id, self._epoch) != (generation, epoch):
             await self.perform_seek()
             return
         for tp, found in records.items():
             if found:
-                self._delivered.setdefault(tp, Delivered()).take(found[-1].offset)
+                self._note(tp, found)
         waiting = {tp: cut(found, self._chunk_size) for tp, found in records.items()}
         while waiting:
             for tp, chunks in list(waiting.items()):
@@ -167,6 +183,12 @@ class ChunkConsumer(driver.Consumer):
                 elif active is None or tp in active or tp in self._buffered_partitions:
                     self._delivered.setdefault(tp, Delivered()).hand_out(chunk[-1].offset)
                     yield tp, self._to_chunk(tp, chunk)
+
+    def _note(self, tp: TP, records: Sequence[Record]) -> None:
+        if records[0].offset < self._durable.get(tp, 0):
+            self.log.warning("%r is shorter than what was committed: its end was lost; what comes now is read", tp)
+            del self._durable[tp]
+        self._delivered.setdefault(tp, Delivered()).take(records[-1].offset)
 
     def _to_chunk(self, tp: TP, records: Sequence[Record]) -> Chunk:
         last = records[-1]

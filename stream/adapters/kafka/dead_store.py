@@ -108,6 +108,11 @@ def _records(settings: Settings, bootstrap: str) -> Iterator[Any]:
     )  # fmt: skip
     try:
         partitions = consumer.partitions_for_topic(settings.dead_topic) or ()
+        if not partitions:
+            raise BrokerError(
+                f"there is no topic {settings.dead_topic} at {bootstrap}: no worker has run there yet, or "
+                "CROSSWIND_KAFKA or CROSSWIND_DEAD_TOPIC is wrong"
+            )
         parts = [TopicPartition(settings.dead_topic, partition) for partition in sorted(partitions)]
         consumer.assign(parts)
         consumer.seek_to_beginning()
