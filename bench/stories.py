@@ -394,7 +394,8 @@ def as_markdown(found: dict[str, list[Row]], held: dict[str, bool], version: str
     lines += ["", f"In one process, one after the other, an article takes {share['score_ms']:.1f} ms to score, "
               f"{share['store_ms']:.2f} ms to store and {share['stories_ms']:.2f} ms for its story. In a window of "
               f"{window['stories']:,} stories one takes {window['bytes'] / 1e3:.2f} kB, and an article "
-              f"{window['p95_ms']:.1f} ms at the 95th percentile ({window['p95_cpu_ms']:.1f} ms of CPU).", "", "| bar | |", "|---|---|"]  # fmt: skip
+              f"{window['p95_ms']:.1f} ms at the 95th percentile ({window['p95_cpu_ms']:.1f} ms of CPU).", "",
+              "| bar | |", "|---|---|"]  # fmt: skip
     lines += [f"| {name} | {'holds' if good else '**not reached**'} |" for name, good in held.items()]
     return "\n".join(lines)
 
@@ -409,6 +410,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=100_000, help="stories in the window for memory and lookups")
     parser.add_argument("--tune", action="store_true", help="search for criteria on the tuning part")
     parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--known", type=Path, help="an earlier --json of the same bundle: its parts are not run again")
     parser.add_argument("--docs", action="store_true", help="write the figures of all parts into docs/stories.md")
     args = parser.parse_args()
     if args.docs and args.only:
@@ -423,7 +425,10 @@ def main() -> int:
         "alerts": lambda: alerts(scorer, args.data),
         "cost": lambda: cost(scorer, args.size),
     }
-    found = {name: part() for name, part in parts.items() if not args.only or name in args.only}
+    known = json.loads(args.known.read_text("utf-8")) if args.known else {}
+    if known and known["model"] != scorer.version:
+        parser.error(f"{args.known} is of bundle {known['model']}, this is {scorer.version}")
+    found = {name: known.get(name) or part() for name, part in parts.items() if not args.only or name in args.only}
     for name, rows in found.items():
         print(f"\n{name}")
         for row in rows:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -32,7 +31,7 @@ DatabaseUrl = Annotated[str | None, typer.Option(help="postgresql://… [default
 DataDir = Annotated[Path | None, typer.Option(help="where database and bundles live [default: .crosswind]")]
 Run = Annotated[str | None, typer.Option(help="the run [default: live]")]
 Which = Annotated[str, typer.Argument(help="a name, a version or its beginning, a bundle's folder, or 'default'")]
-Wait = Annotated[float, typer.Option(help="seconds to wait until a worker says what became of it; 0: do not wait")]
+Wait = Annotated[float, typer.Option(help="seconds to wait at most for the word of all workers; 0: do not wait")]
 
 
 @models_app.command("list")
@@ -169,32 +168,29 @@ def rescore(since: Annotated[str, typer.Option(help="event time of the first art
     with _database(settings) as engine:
         selection = Selection(settings.run, version, _moment(since), _moment(until) if until else None)
         total = count_unscored(engine, selection)
+        gone: list[int] = []
         with tqdm(total=total, unit=" articles", file=sys.stderr, disable=None) as bar:
-            done = score_again(engine, selection, scorer, bar.update)
+            done = score_again(engine, selection, scorer, bar.update, gone.append)
         scorer.close()
         if not as_json:
-            typer.echo(f"{done} articles scored with {version}")
+            left = f"; {sum(gone)} were dropped meanwhile, as old" if gone else ""
+            typer.echo(f"{done} articles scored with {version}{left}")
         _show_comparison(engine, settings.run, version, None, 0, as_json)
 
 
 def _wish(engine: Engine, settings: Settings, version: str, address: str, reason: str, wait: float, as_json: bool,
           slot: Any = None, share_ppm: int = 1_000_000) -> None:  # fmt: skip
-    """Writes a deployment and waits for a worker's word on it."""
+    """Writes a deployment and waits for the workers' word on it."""
+    from crosswind.answers import answers
     from crosswind.stream.service.deployment import Slot
 
     book = _book(engine)
     wished = book.wish(settings.run, slot or Slot.LIVE, version, address, reason=reason, share_ppm=share_ppm)
-    deadline, outcomes = time.monotonic() + wait, book.outcomes(settings.run, wished.seq)
-    while not outcomes and time.monotonic() < deadline:
-        time.sleep(0.1)
-        outcomes = book.outcomes(settings.run, wished.seq)
-    failed = [row for row in outcomes if row["kind"] == "failed"]
-    if failed:
-        raise ModelError(f"{version} was refused, the former bundle stays: {failed[0]['message']}")
-    seconds = (outcomes[0]["at"] - wished.at).total_seconds() if outcomes else None
-    said = f"{outcomes[0]['kind']} after {seconds:.1f} s" if outcomes else "no worker has taken it up yet"
-    _say({"seq": wished.seq, "slot": wished.slot.value, "version": version, "seconds": seconds,
-          "taken_up": bool(outcomes)}, as_json, f"{reason} {version or 'ended'}: {said}")  # fmt: skip
+    found = answers(book, settings.run, wished, wait)
+    said = found.said()
+    _say({"seq": wished.seq, "slot": wished.slot.value, "version": version, "seconds": found.seconds,
+          "taken_up": bool(found.heard), "workers": len(found.heard), "silent": found.silent},
+         as_json, f"{reason} {version or 'ended'}: {said}")  # fmt: skip
 
 
 def _show_comparison(engine: Engine, run: str, version: str, since: Any, examples: int, as_json: bool) -> None:

@@ -103,30 +103,37 @@ def articles(
     database_url: DatabaseUrl = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Translate stored headlines ahead of their readers. What is translated already is not done again."""
+    """Translate stored headlines ahead of their readers. What is translated already is not done again.
+
+    A pair that cannot be used does not hold up the others; then the exit status is 4.
+    """
     from crosswind.cli import with_running
     from crosswind.stream.adapters.postgres.engine import connect, migrate
     from crosswind.stream.adapters.postgres.translations import PostgresTranslations
     from crosswind.stream.adapters.translation import OnnxTranslator
-    from crosswind.stream.service.translation import Translations
+    from crosswind.stream.service.translation import Translations, why
 
     settings = with_running(_settings(translators, database_url=database_url, data_dir=data_dir))
     if not settings.database_url:
         raise SettingsError("no database: set CROSSWIND_DATABASE_URL to postgresql://…, or start `crosswind up` first")
     translator = OnnxTranslator(_folder(settings), threads=0)
-    langs = [source for source, target in translator.pairs if target == to]
-    if not langs:
+    models = {source: translator.version(source, to) or "" for source, target in translator.pairs if target == to}
+    if not models:
         raise ModelError(f"no translator to {to}: add one with `crosswind translate add`")
     engine = connect(settings.database_url.get_secret_value(), pool_size=1)
+    broken: dict[str, str] = {}
     try:
         migrate(engine)
         store = PostgresTranslations(engine)
-        ids, done = store.untranslated(run, to, langs, limit), 0
+        service = Translations(translator, store, lambda pair, _, error: broken.update({pair: why(error)}))
+        ids, done = store.untranslated(run, to, models, limit), 0
         for at in range(0, len(ids), CHUNK):
-            done += len(Translations(translator, store).translate(run, ids[at : at + CHUNK], to))
+            done += len(service.translate(run, ids[at : at + CHUNK], to))
     finally:
         engine.dispose()
-    typer.echo(f"{done} headlines translated to {to}, from {', '.join(langs)}")
+    typer.echo(f"{done} headlines translated to {to}, from {', '.join(models)}")
+    if broken:
+        raise ModelError("; ".join(f"{pair} cannot be used: {reason}" for pair, reason in sorted(broken.items())))
 
 
 def _translated(rows: list[dict[str, str]], to: str, translator: "OnnxTranslator") -> Iterator[dict[str, str]]:

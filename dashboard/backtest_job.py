@@ -97,7 +97,7 @@ def run(folder: Path, settings: Settings) -> None:
     wanted = Filter(moment_of(asked.since or None), moment_of(asked.until or None))
     rules = [str(folder / name) if name.endswith(".yaml") else name for name in asked.rules]
     source = Job(settings, record, wanted, Stretch(), True).open()
-    result = backtest(*rules, feed=source, truth=folder / asked.truth, budgets=False,
+    result = backtest(*rules, feed=source, truth=folder / asked.truth, budgets=False, stories=settings.stories,
                       progress=notes.advance, total=notes.total)  # fmt: skip
     engine = connect(database_address(settings))
     try:

@@ -134,3 +134,6 @@ def diff(
         typer.echo(f"{key}: {json.dumps(before, ensure_ascii=False)} -> {json.dumps(after, ensure_ascii=False)}")
     for row in found["answers"]:
         typer.echo(f"{row['lang']}, {row['head']}: {row['flips']} of {row['texts']} answers differ")
+    for row in found["not_compared"]:
+        before, after = (", ".join(row[side]) if row[side] else "no such head" for side in ("before", "after"))
+        typer.echo(f"{row['head']}: not compared, the labels differ: {before} -> {after}")

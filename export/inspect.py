@@ -48,25 +48,44 @@ def describe(manifest: Manifest) -> dict[str, Any]:
 def diff(one: Path, other: Path, rows: Sequence[Row] = ()) -> dict[str, Any]:
     """What differs: `fields` (name -> before, after), and `answers` per language and head where texts are given.
 
+    Each bundle answers by its own threshold and temperatures; labels are compared by name. `not_compared`: the heads
+    that one of the two has not, or has with other labels (head, before, after; null: no such head).
+
     Raises:
         BundleError: a bundle does not verify.
     """
     before, after = verify(one), verify(other)
     old, new = describe(before), describe(after)
     fields = {key: (old[key], new[key]) for key in old if old[key] != new[key]}
-    return {"fields": fields, "answers": _compared(one, before, other, after, rows) if rows else []}
+    compared, apart = (_compared(one, before, other, after, rows), _apart(before, after)) if rows else ([], [])
+    return {"fields": fields, "answers": compared, "not_compared": apart}
 
 
 def _compared(one: Path, before: Manifest, other: Path, after: Manifest, rows: Sequence[Row]) -> list[dict[str, Any]]:
     texts = [row.text for row in rows]
     old, new = _logits(one, before, texts), _logits(other, after, texts)
-    known = {(head.name, head.labels) for head in after.heads}
-    shared = [head for head in before.heads if (head.name, head.labels) in known]
+    theirs, found = {head.name: head for head in after.heads}, []
+    for head in before.heads:
+        their = theirs.get(head.name)
+        if their and _same_labels(head, their):
+            columns = new[head.name][:, [their.labels.index(label) for label in head.labels]]
+            judged = msgspec.structs.replace(their, labels=head.labels), _unsure(after, their)
+            found += compare(rows, head, old[head.name], columns, _unsure(before, head), judged)
+    return [comparison.to_json() for comparison in found]
+
+
+def _apart(before: Manifest, after: Manifest) -> list[dict[str, Any]]:
+    ours, theirs = ({head.name: head for head in manifest.heads} for manifest in (before, after))
+    pairs = [(name, ours.get(name), theirs.get(name)) for name in {**ours, **theirs}]
     return [
-        comparison.to_json()
-        for head in shared
-        for comparison in compare(rows, head, old[head.name], new[head.name], _unsure(before, head))
+        {"head": name, "before": one.labels if one else None, "after": other.labels if other else None}
+        for name, one, other in pairs
+        if not (one and other and _same_labels(one, other))
     ]
+
+
+def _same_labels(one: Head, other: Head) -> bool:
+    return sorted(one.labels) == sorted(other.labels)
 
 
 def _logits(folder: Path, manifest: Manifest, texts: Sequence[str]) -> dict[str, Floats]:

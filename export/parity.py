@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from math import comb, inf, isfinite
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import bdtrc
 
 from crosswind.export.bundle import Head
 from crosswind.models.metrics import f1_from, softmax
@@ -104,15 +105,17 @@ def answers(logits: NDArray[np.float32], head: Head, unsure_below: float) -> Int
 
 
 def compare(
-    rows: Sequence[Row], head: Head, before: NDArray[np.float32], after: NDArray[np.float32], unsure_below: float
-) -> list[Comparison]:
+    rows: Sequence[Row], head: Head, before: NDArray[np.float32], after: NDArray[np.float32], unsure_below: float,
+    other: tuple[Head, float] | None = None,
+) -> list[Comparison]:  # fmt: skip
     """One comparison per language and one over `ALL`, which comes first.
 
     Args:
         before, after: logits [n, labels] of the reference and of the exported model, for the n rows.
+        other: head and threshold that `after` is answered by, its labels in the order of `head`'s; None: by the same.
     """
     with np.errstate(invalid="ignore"):  # what is no number is for `judge` to refuse
-        old, new = answers(before, head, unsure_below), answers(after, head, unsure_below)
+        old, new = answers(before, head, unsure_below), answers(after, *(other or (head, unsure_below)))
         difference = np.abs(before.astype(np.float64) - after)
     places = {label: index for index, label in enumerate(head.labels)}
     truth = np.asarray([places.get(row.label(head.name) or "", -1) for row in rows], np.int64)
@@ -163,7 +166,7 @@ def binomial_tail(n: int, k: int, p: float) -> float:
     >>> round(binomial_tail(50, 2, 0.01), 4)
     0.0894
     """
-    return max(0.0, 1 - sum(comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k)))
+    return float(bdtrc(k - 1, n, p))
 
 
 def _verdict(c: Comparison, measure: str, value: float, limit: float, beyond: bool, certain: bool) -> Verdict:

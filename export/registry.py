@@ -7,6 +7,7 @@ written last: a folder without one is an upload that did not end, and is not lis
 import errno
 import hashlib
 import shutil
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,8 @@ DEFAULT = "default"
 """The address of the shipped bundle, wherever it is installed."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """What a copy from a remote says of the place it is written to: no remote says so of reading."""
+_FETCHING: dict[Path, threading.Lock] = {}
+"""Live and shadow are two threads that may want one version at once: it is copied once. Processes do not wait."""
 
 
 class Registry:
@@ -35,6 +38,7 @@ class Registry:
 
     def __init__(self, address: str) -> None:
         self._files, self._root = _open(address)
+        self._given = address if address.endswith("://") else f"{address.rstrip('/')}/"
 
     def bundles(self) -> list[Manifest]:
         """The manifests of all complete bundles, by name and version.
@@ -43,6 +47,7 @@ class Registry:
             BundleError: the place cannot be read.
         """
         with _reading(self._root):
+            self._files.invalidate_cache()  # s3fs, for one, never asks again for what it has listed once
             if not self._files.isdir(self._root):
                 return []
             found = [self._read(path) for path in self._files.glob(f"{self._root}/*/{MANIFEST}")]
@@ -57,6 +62,7 @@ class Registry:
         manifest = verify(folder, trusted)
         target = f"{self._root}/{manifest.version}"
         with _reading(target):
+            self._files.invalidate_cache()
             fresh = not self._files.exists(target)
             wanted = [name for name, digest in sorted(manifest.files.items()) if not self._holds(target, name, digest)]
             wanted += [] if self._tells(target, manifest) else [MANIFEST]
@@ -86,8 +92,10 @@ class Registry:
         raise BundleError(f"{what!r} {problem} of {self._root}; there are: {shown}")
 
     def address(self, version: str) -> str:
-        """The address of a version, for `fetch`."""
-        return str(self._files.unstrip_protocol(f"{self._root}/{version}"))
+        """The address of a version, for `fetch`; absolute where it is local."""
+        if "file" in self._files.protocol:
+            return str(self._files.unstrip_protocol(f"{self._root}/{version}"))
+        return f"{self._given}{version}"  # `unstrip_protocol` would lose the host of webhdfs:// or sftp://
 
     def _holds(self, target: str, name: str, digest: str) -> bool:
         try:
@@ -141,8 +149,10 @@ def fetch(address: str, version: str, cache: Path, trusted: str | None = None) -
     """
     local = SHIPPED if address == DEFAULT else _local(address)
     folder = local or cache / version
-    if local is None and not _is_cached(folder, version, trusted):
-        _download(address, folder, trusted)
+    if local is None:
+        with _FETCHING.setdefault(folder.absolute(), threading.Lock()):
+            if not _is_cached(folder, version, trusted):
+                _download(address, folder, trusted)
     found = verify(folder, trusted).version
     if found != version:
         raise BundleError(f"{address} holds version {found}; expected {version}")
@@ -150,6 +160,8 @@ def fetch(address: str, version: str, cache: Path, trusted: str | None = None) -
 
 
 def _is_cached(folder: Path, version: str, trusted: str | None) -> bool:
+    if not folder.exists():  # then nothing is removed below that another process puts there meanwhile
+        return False
     try:
         return verify(folder, trusted).version == version
     except BundleError:
@@ -163,6 +175,7 @@ def _download(address: str, folder: Path, trusted: str | None) -> None:
         made = work / "bundle"
         made.mkdir()
         with _reading(address):
+            files.invalidate_cache()
             try:
                 files.get_file(f"{root}/{MANIFEST}", str(made / MANIFEST))
             except FileNotFoundError:

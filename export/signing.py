@@ -25,20 +25,24 @@ def keygen(path: Path) -> str:
     """Makes a key pair: the private one in `path` (PEM, mode 0600), the public one, which is returned, in `path.pub`.
 
     Raises:
-        SettingsError: a file is there already, or cannot be written.
+        SettingsError: a file is there already, or cannot be written; then neither is made.
     """
     private = Ed25519PrivateKey.generate()
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     public = _public_text(private.public_key())
+    beside, made = path.with_name(f"{path.name}.pub"), []
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(pem)
-        path.with_name(f"{path.name}.pub").write_text(public + "\n", "ascii")
-    except FileExistsError:
-        raise SettingsError(f"{path} exists; it will not be overwritten: choose another file") from None
+        for file, mode, content in ((path, 0o600, pem), (beside, 0o666, f"{public}\n".encode())):
+            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as opened:
+                made.append(file)
+                opened.write(content)
     except OSError as error:
+        for file in made:
+            file.unlink(missing_ok=True)
+        if isinstance(error, FileExistsError):
+            raise SettingsError(f"{error.filename} exists; it will not be overwritten: choose another file") from None
         raise SettingsError(f"cannot write {path}: {error.strerror}") from None
     return public
 

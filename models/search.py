@@ -94,8 +94,9 @@ def search(train: Train, folder: Path, trials: int, layers: int, seed: int = 0) 
     study = optuna.create_study(
         study_name="crosswind", direction="maximize", load_if_exists=True,
         storage=optuna.storages.JournalStorage(backend), pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
-        sampler=optuna.samplers.TPESampler(seed=seed + _ended(folder)),
     )  # fmt: skip
+    # A sampler with the seed of an earlier call would propose its trials again, also where that call was killed.
+    study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
 
     def objective(trial: "optuna.Trial") -> float:
         reporter = _Reporter(trial)
@@ -153,12 +154,6 @@ def _tried(trial: "optuna.trial.FrozenTrial") -> Tried:
 def _rank(tried: Tried) -> tuple[bool, float, int]:
     """Complete trials first: a pruned one's score is that of its few epochs."""
     return tried.state != "complete", -(tried.score if tried.score is not None else -1.0), tried.number
-
-
-def _ended(folder: Path) -> int:
-    """How many trials an earlier call had: a sampler with its seed would propose the very same ones again."""
-    path = folder / "search.json"
-    return len(json.loads(path.read_text("utf-8"))) if path.is_file() else 0
 
 
 def _write(found: list[Tried], folder: Path) -> None:

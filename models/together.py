@@ -40,6 +40,24 @@ def world() -> int:
     return int(dist.get_world_size()) if dist.is_initialized() else 1
 
 
+def fewest(number: int) -> int:
+    """The smallest of the processes' numbers; alone, the number."""
+    if not dist.is_initialized():
+        return number
+    told = torch.tensor(number)
+    dist.all_reduce(told, op=dist.ReduceOp.MIN)
+    return int(told)
+
+
+def as_first(decision: bool) -> bool:
+    """The first process's decision, told to all; alone, the decision."""
+    if not dist.is_initialized():
+        return decision
+    told = torch.tensor(int(decision))
+    dist.broadcast(told, src=0)
+    return bool(told)
+
+
 @torch.no_grad()
 def meet(parameters: Iterable[nn.Parameter], done: bool) -> bool:
     """Average the parameters over the processes, in place.

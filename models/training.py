@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from crosswind.errors import ModelError
-from crosswind.models import together
+from crosswind.models import fingerprint, together
 from crosswind.models.dataset import Pair, batches, encode, epoch_order
 from crosswind.models.distillation import Teacher, distillation_loss
 from crosswind.models.encoder import layers_of
@@ -62,6 +62,12 @@ class Trainer:
         teacher: Teacher | None = None,
     ) -> None:
         freeze(network, plan.freeze)
+        # Of the whole data, not of this process's share: the processes share one checkpoint.
+        self.origin = {
+            "starting weights": fingerprint.of_weights(network), "tasks": fingerprint.of_items(network.tasks),
+            "training rows": fingerprint.of_items(train), "validation rows": fingerprint.of_items(validation),
+            "parallel pairs": fingerprint.of_items(pairs),
+        }  # fmt: skip
         torch.manual_seed(plan.seed + together.rank())
         self.network, self.tokenizer, self.plan, self.manifest = network.to(plan.device), tokenizer, plan, manifest
         self.tracker, self.teacher = tracker or NoTracker(), teacher
@@ -76,7 +82,7 @@ class Trainer:
         self.spent_all = False
         self.optimiser = self._optimiser()
         self.step, self.epoch, self.position, self.best, self.bad = 0, 0, 0, -1.0, 0
-        self.spent, self._since = 0.0, time.monotonic()
+        self.total, self.spent, self._since = 0.0, 0.0, time.monotonic()
         self.history: list[dict[str, Any]] = []
         self.per_epoch = math.ceil(len(self._order(0)) / plan.batch)
 
@@ -88,18 +94,33 @@ class Trainer:
 
         Returns:
             Per epoch: its number, the mean loss, the validation scores, the seconds it took.
+
+        Raises:
+            ModelError: the checkpoint in `plan.out` is of other settings, another base or other data.
         """
         self._resume()
         self._since = time.monotonic() - self.spent
-        while self.epoch < self.plan.epochs and not self.spent_all and self.bad < self.plan.patience:
+        # Shares differ by a row, and so may their steps; who had more would wait for who has gone. After `_resume`: all
+        # have read the checkpoint before one writes the next.
+        self.per_epoch = together.fewest(self.per_epoch)
+        while not together.as_first(self._finished()):
             started = time.monotonic()
             loss = self._epoch(on_step)
-            if together.rank() > 0:
-                self.epoch, self.position = self.epoch + 1, 0
-                continue
-            scores = evaluate_rows(self.network, self.check, self.validation_rows, self.plan)
-            self._close_epoch(loss, scores, time.monotonic() - started)
+            if together.rank() == 0:
+                scores = evaluate_rows(self.network, self.check, self.validation_rows, self.plan)
+                self._close_epoch(loss, scores, time.monotonic() - started)
+            else:
+                self._next_epoch()
         return self.history
+
+    def _finished(self) -> bool:
+        if self.spent_all or self.epoch >= self.plan.epochs or self.bad >= self.plan.patience:
+            return True
+        # Only between epochs: an epoch that was begun is closed, with a model, however short the time.
+        return bool(self.history) and self.position == 0 and self._progress() >= 1
+
+    def _next_epoch(self) -> None:
+        self.epoch, self.position, self.total = self.epoch + 1, 0, 0.0
 
     def _tokens(self, texts: Sequence[str], title: str) -> Tokens:
         ids = encode(self.tokenizer, texts, self.plan.max_tokens)
@@ -123,15 +144,15 @@ class Trainer:
     def _epoch(self, on_step: Callable[["Trainer"], None] | None) -> float:
         plan = self.plan
         rng = random.Random(f"{plan.seed}:{self.epoch}:batches")
-        todo = list(batches(self._order(self.epoch), self.data.lengths, plan.batch, rng))
-        total, saved = 0.0, time.monotonic()
+        todo = list(batches(self._order(self.epoch), self.data.lengths, plan.batch, rng))[: self.per_epoch]
+        saved = time.monotonic()
         self.network.train()
         bar = tqdm(todo[self.position :], desc=f"epoch {self.epoch + 1}", initial=self.position, total=len(todo),
                    mininterval=10)  # fmt: skip
         for count, chosen in enumerate(bar, 1):
-            total += self._step(chosen)
+            self.total += self._step(chosen)
             if count % 50 == 0:
-                bar.set_postfix(loss=f"{total / count:.4f}")
+                bar.set_postfix(loss=f"{self.total / self.position:.4f}")
             if on_step is not None:
                 on_step(self)
             done = self._progress() >= 1
@@ -143,7 +164,7 @@ class Trainer:
             if time.monotonic() - saved >= plan.checkpoint_seconds and together.rank() == 0:
                 self._save_checkpoint()
                 saved = time.monotonic()
-        return total / max(1, len(todo))
+        return self.total / max(1, self.position)
 
     def _step(self, chosen: list[int]) -> float:
         plan, network = self.plan, self.network
@@ -193,7 +214,7 @@ class Trainer:
 
     def _progress(self) -> float:
         """How much of the run lies behind, 0 to 1, by steps or, where a time is set, by the clock if that is ahead."""
-        by_steps = self.step / (self.per_epoch * self.plan.epochs)
+        by_steps = self.step / max(1, self.per_epoch * self.plan.epochs)
         if not self.plan.minutes:
             return by_steps
         self.spent = time.monotonic() - self._since
@@ -207,7 +228,7 @@ class Trainer:
         return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (done - self.plan.warm_up) / (1 - self.plan.warm_up)))
 
     def _close_epoch(self, loss: float, scores: dict[str, Any], seconds: float) -> None:
-        self.epoch, self.position = self.epoch + 1, 0
+        self._next_epoch()
         record = {"epoch": self.epoch, "loss": loss, "seconds": round(seconds, 1), **scores}
         self.history.append(record)
         log.info("epoch %d: %s", self.epoch, json.dumps(record))
@@ -226,7 +247,8 @@ class Trainer:
             for key, value in self.optimiser.state.get(parameter, {}).items():
                 tensors[f"optimiser.{i}.{key}"] = torch.as_tensor(value)
         tensors["rng"] = torch.get_rng_state()
-        state = {k: getattr(self, k) for k in ("step", "epoch", "position", "best", "bad", "spent", "history")}
+        kept = ("step", "epoch", "position", "total", "best", "bad", "spent", "spent_all", "history")
+        state = {k: getattr(self, k) for k in kept}
         state["plan"] = self._settings()
         self.plan.out.mkdir(parents=True, exist_ok=True)
         name = self.plan.out / f"{CHECKPOINT}.safetensors"
@@ -243,8 +265,10 @@ class Trainer:
             return
         with safe_open(name, "pt") as opened:
             state = json.loads(opened.metadata()["state"])
-        if state.pop("plan") != self._settings():
-            raise ModelError(f"{name} belongs to a run with other settings: use another --out, or remove it")
+        before, now = state.pop("plan"), self._settings()
+        if other := [key for key in {**now, **before} if before.get(key) != now.get(key)]:
+            raise ModelError(f"{name} belongs to a run with other settings ({', '.join(other)}): use another --out, or "
+                             "remove it")  # fmt: skip
         tensors = load_file(name)
         self.network.load_state_dict(
             {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}, strict=False
@@ -261,7 +285,7 @@ class Trainer:
 
     def _settings(self) -> dict[str, Any]:
         taught = {"teacher": [self.teacher.name, self.teacher.temperature, self.teacher.weight]} if self.teacher else {}
-        return _plan_json(self.plan) | taught
+        return _plan_json(self.plan) | taught | self.origin
 
     def _learning(self) -> Iterator[nn.Parameter]:
         for group in self.optimiser.param_groups:

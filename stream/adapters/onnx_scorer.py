@@ -81,7 +81,11 @@ class OnnxScorer:
         return str(self._session.get_providers()[0])
 
     def score(self, texts: Sequence[str]) -> list[Score]:
-        """See `Scorer.score`."""
+        """See `Scorer.score`.
+
+        Raises:
+            BundleError: the model gives logits that are no numbers.
+        """
         encodings = self._tokenizer.encode_batch(list(texts))
         return [self._judge(row) for row in self._run([encoding.ids for encoding in encodings])]
 
@@ -124,6 +128,9 @@ class OnnxScorer:
         self, row: "list[np.ndarray[Any, Any]]"
     ) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]", bytes]:
         topic, sentiment, *meaning = row
+        for name, logits in ((self._topic.name, topic), (self._sentiment.name, sentiment)):
+            if not np.isfinite(logits).all():  # as integers they would be scores that look like any other
+                raise BundleError(f"bundle {self.version} gives {name} logits that are no numbers")
         return (
             _softmax(topic[0] / self._topic.temperature),
             _softmax(sentiment[0] / self._sentiment.temperature),

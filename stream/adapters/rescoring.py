@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from crosswind.errors import DatabaseError
 from crosswind.stream.adapters.postgres import score_versions
+from crosswind.stream.adapters.postgres.alerts import PostgresAlertUnit
 from crosswind.stream.adapters.postgres.errors import database
 from crosswind.stream.adapters.postgres.score_versions import Selection
 from crosswind.stream.service.deployment import (
@@ -32,11 +33,15 @@ LATE = timedelta(minutes=2)
 """Event time by which a shadow looks back for articles that came late; later ones are not compared."""
 
 
-def rescore(engine: Engine, selection: Selection, scorer: Scorer, progress: Callable[[int], object]) -> int:
+def rescore(
+    engine: Engine, selection: Selection, scorer: Scorer, progress: Callable[[int], object],
+    dropped: Callable[[int], object] = lambda _: None,
+) -> int:  # fmt: skip
     """Scores what the bundle has not scored yet, oldest first; an interrupted rescoring goes on where it was.
 
     Args:
         progress: called with the number of articles after each chunk is committed.
+        dropped: called with how many of them were dropped meanwhile (see `retention`), where there are any.
 
     Returns:
         the number of articles scored now.
@@ -52,10 +57,12 @@ def rescore(engine: Engine, selection: Selection, scorer: Scorer, progress: Call
                 return done
             scores = scorer.score([article.text for article in found])
             rows = [(article.article_id, score) for article, score in zip(found, scores, strict=True)]
-            score_versions.write(connection, selection.run, selection.model, rows)
+            gone = score_versions.write(connection, selection.run, selection.model, rows)
         after = (found[-1].published_at, found[-1].article_id)
-        done += len(found)
+        done += len(found) - gone
         progress(len(found))
+        if gone:
+            dropped(gone)
 
 
 class Shadow:
@@ -63,24 +70,34 @@ class Shadow:
 
     Args:
         load: gives a verified, loaded and smoke-tested scorer, or raises.
+        idle_seconds: a partition silent this long no longer says where event time is.
     """
 
     def __init__(
-        self, run: str, worker: str, engine: Engine, book: DeploymentBook, load: Callable[[Deployment], Candidate]
-    ) -> None:
+        self, run: str, worker: str, engine: Engine, book: DeploymentBook, load: Callable[[Deployment], Candidate],
+        idle_seconds: float = 3.0,
+    ) -> None:  # fmt: skip
         self._run, self._worker, self._engine, self._book, self._load = run, worker, engine, book, load
+        self._idle = idle_seconds
         self._wish: Deployment | None = None
         self._scorer: Candidate | None = None
         self._since: datetime | None = None
 
     def tick(self) -> tuple[Event | None, int]:
-        """Follows the wish and scores one chunk; returns what became of a new wish, and the articles scored.
+        """Follows the wish and scores one chunk; returns what is new of the wish, and the articles scored.
+
+        A candidate that fails at scoring is put away until there is a new wish.
 
         Raises:
             DatabaseError: the database cannot be reached; the next tick goes on.
         """
         event = self._follow()
-        return event, self._score() if self._scorer else 0
+        try:
+            return event, self._score()
+        except DatabaseError:
+            raise
+        except Exception as error:  # whatever a candidate does to an article, the stream goes on
+            return self._give_up(error), 0
 
     def close(self) -> None:
         """Frees the candidate."""
@@ -96,6 +113,14 @@ class Shadow:
         event = self._open(wanted)
         self._book.record(self._run, event)
         self._wish = wanted
+        return event
+
+    def _give_up(self, error: Exception) -> Event | None:
+        if self._wish is None:
+            return None
+        event = event_of(self._wish, Kind.FAILED, self._worker, explain(error))
+        self._book.record(self._run, event)  # first: what is not written down is tried, and fails, once more
+        self.close()
         return event
 
     def _open(self, wanted: Deployment) -> Event:
@@ -116,7 +141,7 @@ class Shadow:
         with database("shadowing"), self._engine.begin() as connection:
             if not score_versions.try_lock(connection, self._run):
                 return 0
-            now = score_versions.event_time(connection, self._run)
+            now = PostgresAlertUnit(connection, self._run).watermark(self._idle)
             if now is None:
                 return 0
             self._since = self._since or now - LATE

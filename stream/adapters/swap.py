@@ -112,8 +112,13 @@ class SwapScorer:
             held.scorer.close()
 
 
-def load_checked(folder: Path, like: Manifest | None, device: str, threads: int, trusted: str | None) -> OnnxScorer:
+def load_checked(
+    folder: Path, like: Manifest | None, device: str, threads: int, trusted: str | None, back: bool = False
+) -> OnnxScorer:
     """A scorer that may go live: verified, of the same labels and languages as `like`, its smoke sentences answered.
+
+    Args:
+        back: see `check_fit`.
 
     Raises:
         ModelError: naming what was found and what was expected; nothing stays loaded.
@@ -121,7 +126,7 @@ def load_checked(folder: Path, like: Manifest | None, device: str, threads: int,
     scorer = OnnxScorer(folder, device, threads, trusted)
     try:
         if like is not None:
-            check_fit(scorer.manifest, like)
+            check_fit(scorer.manifest, like, back)
         smoke(scorer)
     except BaseException:
         scorer.close()
@@ -129,8 +134,12 @@ def load_checked(folder: Path, like: Manifest | None, device: str, threads: int,
     return scorer
 
 
-def check_fit(candidate: Manifest, live: Manifest) -> None:
+def check_fit(candidate: Manifest, live: Manifest, back: bool = False) -> None:
     """Compares what trends rest on: topics, sentiments and languages. The order of labels is free.
+
+    Args:
+        back: it goes back to this candidate, which may lack the languages that the live one added: else nobody could
+            take a bad bundle back that has one language more.
 
     Raises:
         BundleError: a label is missing or new, or a language would be lost.
@@ -142,7 +151,7 @@ def check_fit(candidate: Manifest, live: Manifest) -> None:
                 f"bundle {candidate.version} has other {name} labels than the live {live.version}: "
                 f"missing {sorted(expected - found)}, extra {sorted(found - expected)}"
             )
-    lost = sorted(set(live.languages) - set(candidate.languages))
+    lost = [] if back else sorted(set(live.languages) - set(candidate.languages))
     if lost:
         raise BundleError(f"bundle {candidate.version} lacks languages of the live {live.version}: {', '.join(lost)}")
 

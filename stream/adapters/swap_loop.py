@@ -7,26 +7,28 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import faust
 import structlog
 from sqlalchemy import Engine
 
-from crosswind.errors import DatabaseError
+from crosswind.errors import BundleError, DatabaseError
 from crosswind.export import bundle
 from crosswind.export.registry import DEFAULT, fetch
 from crosswind.settings import Settings
 from crosswind.stream.adapters.metrics import Metrics
 from crosswind.stream.adapters.onnx_scorer import OnnxScorer
-from crosswind.stream.adapters.postgres.deployments import PostgresDeployments, started
+from crosswind.stream.adapters.postgres.deployments import Live, PostgresDeployments, started
 from crosswind.stream.adapters.rescoring import SHADOW_CHUNK, Shadow
 from crosswind.stream.adapters.swap import SwapScorer, load_checked
 from crosswind.stream.service.deployment import Deployer, Deployment, Event, Kind, Slot, event_of, explain
 
 INTERVAL = 0.5
 """Seconds between looks at the deployments: one lookup in an index."""
+FORMER = 5
+"""Bundles that were live which a start falls back to at most: each may take a download."""
 
 _log = structlog.get_logger(__name__)
 
@@ -39,33 +41,63 @@ def worker_name() -> str:
 def open_scorer(settings: Settings, engine: Engine) -> SwapScorer:
     """The scorer that a worker starts with: the deployed bundle, else the last that was live, else the settings' own.
 
-    A deployed bundle that cannot be loaded is written down as failed, and the next in that order is taken.
+    A deployed bundle that cannot be loaded, does not fit what was live, or was refused by every worker that answered is
+    written down as failed, and the next in that order is taken.
 
     Raises:
         ModelError: not even the settings' bundle can be used.
         DatabaseError: the deployments cannot be read.
     """
     book, name = PostgresDeployments(engine), worker_name()
-    wanted, last = book.wanted(settings.run, Slot.LIVE), book.live_at(settings.run)
+    wanted = book.wanted(settings.run, Slot.LIVE)
+    lived = book.lived(settings.run, FORMER) if wanted is not None else []
     if wanted is not None:
         try:
-            return _started(book, settings, _loader(settings, None)(wanted), event_of(wanted, Kind.ACTIVE, name))
+            _check_not_refused(book, settings.run, wanted)
+            scorer = _load_wanted(settings, book, wanted, _fitting(settings, wanted, lived))
+            return _started(book, settings, scorer, event_of(wanted, Kind.ACTIVE, name))
         except DatabaseError:
             raise
         except Exception as error:  # whatever a bundle does to a loader, a worker must start
             _log.error("the deployed bundle cannot be used", version=wanted.version, error=explain(error))
             book.record(settings.run, event_of(wanted, Kind.FAILED, name, explain(error)))
-    if wanted is not None and last is not None and last.version != wanted.version:
+    for live in lived:
+        if wanted is not None and live.version == wanted.version:
+            continue
         try:
-            scorer = _load(settings, last.address, last.version, None)
-            return _started(book, settings, scorer, started(last.version, last.address, name))
+            scorer = _load(settings, live.address, live.version, None)
+            why = "was live before the deployed one, which cannot be used"
+            return _started(book, settings, scorer, started(live.version, live.address, name, why))
         except DatabaseError:
             raise
         except Exception as error:
-            _log.error("the bundle that was live cannot be used", version=last.version, error=explain(error))
+            _log.error("the bundle that was live cannot be used", version=live.version, error=explain(error))
     scorer = load_checked(bundle.resolve(settings.model), None, settings.device, settings.threads, settings.trusted_key)
     address = DEFAULT if settings.model == DEFAULT else str(bundle.resolve(settings.model).absolute())
     return _started(book, settings, scorer, started(scorer.version, address, name))
+
+
+def _check_not_refused(book: PostgresDeployments, run: str, wanted: Deployment) -> None:
+    """What workers refused while they ran does not go live because one starts."""
+    told = book.outcomes(run, wanted.seq)
+    if told and all(row["kind"] == Kind.FAILED.value for row in told):
+        raise BundleError(f"was refused before, by {told[0]['worker']}: {told[0]['message']}")
+
+
+def _fitting(settings: Settings, wanted: Deployment, lived: Sequence[Live]) -> bundle.Manifest | None:
+    """What a deployed bundle must fit when a worker starts: the last that was live and is still there, else the
+    settings' own. None: it was live itself, or there is nothing to compare it with."""
+    if lived and lived[0].version == wanted.version:
+        return None
+    for live in lived:
+        try:  # only read, so its signature does not matter
+            return bundle.read_manifest(fetch(live.address, live.version, settings.data_dir / "bundles"))
+        except Exception as error:
+            _log.warning("the bundle that was live cannot be read", version=live.version, error=explain(error))
+    try:
+        return bundle.read_manifest(bundle.resolve(settings.model))
+    except BundleError:
+        return None
 
 
 def _started(book: PostgresDeployments, settings: Settings, scorer: OnnxScorer, event: Event) -> SwapScorer:
@@ -87,7 +119,8 @@ async def run_swaps(settings: Settings, scorer: SwapScorer, metrics: Metrics, en
     book = PostgresDeployments(engine)
     follower = Follower(settings, scorer, metrics, book)
     candidate_threads = settings.model_copy(update={"threads": 1})  # the live one needs the processor
-    shadow = Shadow(settings.run, worker_name(), engine, book, _loader(candidate_threads, scorer))
+    load = _loader(candidate_threads, scorer, book)
+    shadow = Shadow(settings.run, worker_name(), engine, book, load, settings.idle_seconds)
     pool = ThreadPoolExecutor(2, thread_name_prefix="deployments")
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -115,7 +148,7 @@ class Follower:
     def __init__(self, settings: Settings, scorer: SwapScorer, metrics: Metrics, book: PostgresDeployments) -> None:
         self._scorer, self._metrics = scorer, metrics
         self._deployer = Deployer(
-            settings.run, worker_name(), book, scorer, _loader(settings, scorer), _seen(book, settings.run)
+            settings.run, worker_name(), book, scorer, _loader(settings, scorer, book), _seen(book, settings.run)
         )
         self._switched_at = time.monotonic()
         self._shown = (scorer.provider, scorer.version)
@@ -156,16 +189,24 @@ def _shadow(shadow: Shadow) -> bool:
     return scored == SHADOW_CHUNK
 
 
-def _loader(settings: Settings, beside: SwapScorer | None) -> Callable[[Deployment], OnnxScorer]:
+def _loader(settings: Settings, beside: SwapScorer, book: PostgresDeployments) -> Callable[[Deployment], OnnxScorer]:
     def load(deployment: Deployment) -> OnnxScorer:
-        return _load(settings, deployment.address, deployment.version, beside)
+        live = beside.live
+        return _load_wanted(settings, book, deployment, live.manifest if isinstance(live, OnnxScorer) else None)
 
     return load
 
 
-def _load(settings: Settings, address: str, version: str, beside: SwapScorer | None) -> OnnxScorer:
-    """Fetches a bundle, and loads it as one that may stand beside or in the place of the live one."""
+def _load_wanted(
+    settings: Settings, book: PostgresDeployments, wanted: Deployment, like: bundle.Manifest | None
+) -> OnnxScorer:
+    """Loads a bundle that may stand beside or in the place of one like `like`."""
+    back = wanted.reason == "rollback" or book.was_live(settings.run, wanted.version)
+    return _load(settings, wanted.address, wanted.version, like, back)
+
+
+def _load(
+    settings: Settings, address: str, version: str, like: bundle.Manifest | None, back: bool = False
+) -> OnnxScorer:
     folder = fetch(address, version, settings.data_dir / "bundles", settings.trusted_key)
-    live = beside.live if beside is not None else None
-    like = live.manifest if isinstance(live, OnnxScorer) else None
-    return load_checked(folder, like, settings.device, settings.threads, settings.trusted_key)
+    return load_checked(folder, like, settings.device, settings.threads, settings.trusted_key, back)

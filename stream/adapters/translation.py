@@ -6,6 +6,7 @@ The decoder runs piece by piece and remembers its keys and values: the first gra
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -130,10 +131,14 @@ class _Decoder:
 class _Place:
     folder: Path
     version: str
+    stamp: tuple[int, ...]
+    """Of the manifest: inode, size, time. Another one: the translator was added anew."""
 
 
 class OnnxTranslator:
     """Implements `Translator` on a folder of translators. A pair is loaded when it is first needed.
+
+    One that is added anew meanwhile is used from then on; pairs that were not there are found at the next start.
 
     Raises:
         SettingsError: the folder is not there.
@@ -152,7 +157,7 @@ class OnnxTranslator:
 
     def version(self, source: str, target: str) -> str | None:
         """See `Translator.version`."""
-        place = self._places.get((source, target))
+        place = self._place(source, target)
         return place.version if place else None
 
     def translate(self, source: str, target: str, texts: Sequence[str]) -> list[str]:
@@ -160,7 +165,7 @@ class OnnxTranslator:
         return self._model(source, target).translate(texts)
 
     def _model(self, source: str, target: str) -> Marian:
-        place = self._places.get((source, target))
+        place = self._place(source, target)
         if place is None:
             known = ", ".join(f"{one}-{other}" for one, other in self.pairs) or "none"
             raise ModelError(
@@ -168,11 +173,29 @@ class OnnxTranslator:
                 f"{source}-{target} --model HUB_ID_OR_FOLDER`"
             )
         with self._lock:
-            model = self._open.pop((source, target), None) or Marian(place.folder, self._threads)
+            model = self._open.pop((source, target), None)
+            if model is None or model.manifest.version != place.version:
+                model = Marian(place.folder, self._threads)
             self._open[source, target] = model
             while len(self._open) > OPEN:
                 self._open.popitem(last=False)
             return model
+
+    def _place(self, source: str, target: str) -> _Place | None:
+        place = self._places.get((source, target))
+        if place is None:
+            return None
+        with suppress(OSError, BundleError):  # one that was damaged is told of when it is loaded
+            stamp = _stamp(place.folder)
+            if stamp != place.stamp:
+                place = _Place(place.folder, files.read_manifest(place.folder).version, stamp)
+                self._places[source, target] = place
+        return place
+
+
+def _stamp(folder: Path) -> tuple[int, ...]:
+    found = (folder / MANIFEST).stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _places(folder: Path) -> dict[tuple[str, str], _Place]:
@@ -182,11 +205,11 @@ def _places(folder: Path) -> dict[tuple[str, str], _Place]:
     for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
         if not (path / MANIFEST).is_file():
             continue
-        manifest = files.read_manifest(path)
+        stamp, manifest = _stamp(path), files.read_manifest(path)
         pair = manifest.source, manifest.target
         if pair in found:
             raise BundleError(f"{path} and {found[pair].folder} both translate {manifest.pair}; remove one of them")
-        found[pair] = _Place(path, manifest.version)
+        found[pair] = _Place(path, manifest.version, stamp)
     return found
 
 

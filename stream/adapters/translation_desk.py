@@ -12,7 +12,7 @@ from crosswind.errors import CrosswindError
 from crosswind.settings import Settings
 from crosswind.stream.adapters.postgres.translations import PostgresTranslations
 from crosswind.stream.adapters.translation import OnnxTranslator
-from crosswind.stream.service.translation import Headline, Translation, Translations
+from crosswind.stream.service.translation import Headline, Translation, Translations, why
 
 WAITING: Final = 200
 """Headlines that wait for translation at most; a reader who turns pages faster than that sees the rest next time."""
@@ -49,9 +49,8 @@ class TranslationDesk:
     def _make(self, run: str, lacking: Sequence[Headline], target: str) -> None:
         try:
             self._translations.complete(run, lacking, target)
-        except Exception as error:  # the thread outlives whatever a text does to the libraries
-            _log.warning("headlines could not be translated", target=target, articles=len(lacking),
-                         error=type(error).__name__)  # fmt: skip
+        except Exception as error:  # the thread outlives whatever happens
+            _log.warning("headlines could not be translated", target=target, articles=len(lacking), error=why(error))
         finally:
             with self._lock:
                 self._waiting -= {(run, target, one.article_id) for one in lacking}

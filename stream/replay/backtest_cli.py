@@ -1,6 +1,7 @@
 """`crosswind backtest`."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -72,8 +73,8 @@ def backtest_command(
     with progress_bar("backtest", as_json) as bar:
         result = backtest(
             *names, feed=source, truth=truth, clock=when, grid=parse_grid(grid or []) or None, trials=trials,
-            objective=objective, split=split, folds=folds, budgets=budgets, market=market, progress=bar.advance,
-            total=lambda rows: bar.total(rows, 0),
+            objective=objective, split=split, folds=folds, budgets=budgets, market=market, stories=settings.stories,
+            progress=bar.advance, total=lambda rows: bar.total(rows, 0),
         )  # fmt: skip
     files = result.write(out)
     if keep:
@@ -83,9 +84,10 @@ def backtest_command(
         return
     for verdict in result.found.verdicts:
         figures = verdict.measures
+        lead = "none" if math.isnan(figures.lead_median) else f"{figures.lead_median:.0f} min"
         typer.echo(
             f"{verdict.name}: {figures.detected} of {figures.events} events, {figures.true_alarms} of {figures.alarms} "
-            f"alarms true, median lead {figures.lead_median:.0f} min, "
+            f"alarms true, median lead {lead}, "
             f"{figures.false_per_series_month:.3f} false alarms per series and month"
         )
     typer.echo(f"report: {files['report.html']}")

@@ -43,12 +43,14 @@ def replay(
         folder: keeps log and checkpoint there, and resumes; None: a temporary one.
         model: scores articles that have no score.
 
+    Stories are given unless the settings (`CROSSWIND_STORIES`) say no.
+
     Raises:
         CrosswindError: feed or rules cannot be used.
     """
     found = rule_set(read_rules(Path(rules) if rules else DEFAULT))
     with tempfile.TemporaryDirectory(prefix="crosswind-replay-") as temporary:
-        plan = Plan("notebook", found, folder or Path(temporary), clock=clock)
+        plan = Plan("notebook", found, folder or Path(temporary), clock=clock, stories=load_settings().stories)
         outcome = replay_in_process(lambda: opened(feed, wanted, model), plan)
         return alerts_frame(read_log(outcome.log))
 
@@ -131,6 +133,7 @@ def backtest(
     wanted: Filter = Filter(), clock: Clock = Clock.KNOWN, model: str = "default",  # noqa: B008 - frozen
     grid: Mapping[str, Sequence[Any]] | None = None, trials: int = 0, objective: str = "f1", split: float = 0.5,
     folds: int = 4, budgets: bool = True, market: str | None = None, folder: Path | None = None,
+    stories: bool | None = None,
     progress: Callable[[int], None] = lambda n: None, total: Callable[[int], None] = lambda n: None,
 ) -> Result:  # fmt: skip
     """Judges one or more rule files on a feed and a truth.
@@ -143,6 +146,7 @@ def backtest(
         trials: sample the grid with Optuna so many times instead of trying every point.
         folds: stretches of the walk forward over the grid.
         budgets: measure the calibration of the false-alarm budget, too (five more rule sets).
+        stories: articles that have a meaning get their story, and rules count stories; None: as the settings say.
 
     Raises:
         CrosswindError: rules, feed or truth cannot be used.
@@ -156,7 +160,8 @@ def backtest(
         stage = Stage((folder or Path(temporary)) / "staged")
         with contextlib.closing(stage):
             source = opened(feed, wanted, model)
-            stage.fill(source.tables, clock, LATENESS, newest=source.newest)
+            told = load_settings().stories if stories is None else stories
+            stage.fill(source.tables, clock, LATENESS, told, newest=source.newest)
             total(stage.rows)
             verdicts, period = _verdicts(stage, texts, known, events, budgets, market, progress)
             search, walked_folds = None, list[Fold]()

@@ -139,7 +139,7 @@ def _file(source: Source, path: Path, wanted: Filter, judge_with: Judge) -> Iter
             yield from _scored_rows(source, path, wanted, judge_with)
             return
         check_columns(names)
-        for batch in _dataset(path).to_batches(batch_size=ROWS):
+        for batch in _batches(path):
             table, bad = normalise(pa.Table.from_batches([batch]))
             source.bad += bad
             yield from _given(table, wanted, judge_with)
@@ -171,19 +171,38 @@ def _given_names(line: bytes) -> list[str]:
         return []
 
 
-def _dataset(path: Path) -> ds.Dataset:
-    kind = _kind(path)
-    if kind == ".parquet":
-        return ds.dataset(str(path), format="parquet")
-    if kind == ".csv":
-        # by pyarrow's own spellings a headline `nan` or an id `NA` would be absent, too
-        options = pacsv.ConvertOptions(column_types={**_TEXT, **_NUMBERS}, strings_can_be_null=True, null_values=[""])
-        return ds.dataset(str(path), format=ds.CsvFileFormat(convert_options=options))
+def _batches(path: Path) -> Iterator[pa.RecordBatch]:
+    if _kind(path) not in (".jsonl", ".ndjson"):
+        yield from _dataset(path).to_batches(batch_size=ROWS)
+        return
     types = {**_TEXT, **_NUMBERS, "unsure": pa.bool_(), "entities": pa.list_(pa.string())}
     schema = pa.schema(list(types.items()))  # whole: lines may have columns that the first one lacks
     parse = pajson.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-    reading = ds.JsonFileFormat(ds.JsonFragmentScanOptions(parse_options=parse))
-    return ds.dataset(str(path), format=reading, schema=schema)
+    with _opened(path) as lines:
+        yield from pajson.open_json(pa.PythonFile(_Ended(lines), "r"), parse_options=parse)
+
+
+def _dataset(path: Path) -> ds.Dataset:
+    if _kind(path) == ".parquet":
+        return ds.dataset(str(path), format="parquet")
+    # by pyarrow's own spellings a headline `nan` or an id `NA` would be absent, too
+    options = pacsv.ConvertOptions(column_types={**_TEXT, **_NUMBERS}, strings_can_be_null=True, null_values=[""])
+    return ds.dataset(str(path), format=ds.CsvFileFormat(convert_options=options))
+
+
+class _Ended(io.RawIOBase):
+    """A file whose last line has an end. Of one without, pyarrow loses every field where no other line is before it in
+    the block that it reads at once."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        found: bytes = self._file.read(size - 1)  # the end has to fit into the same block
+        return found if found[-1:] in (b"", b"\n") or self._file.peek(1) else found + b"\n"
 
 
 def _opened(path: Path) -> Any:

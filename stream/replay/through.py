@@ -8,6 +8,9 @@ The order, which a log without gaps rests on:
  3. When every article of the step is stored, this process gives stories and evaluates what has closed, with the live
     engines on the run's rows. Which step an article comes with does not depend on partitions, batches or speed.
  4. The engine commits how far it is. A killed replay goes on from there; what is produced again has no effect.
+
+Agents, stories and alerts go by `published_at`. So that is what an article is sent with: the time at which it counts by
+the replay's clock.
 """
 
 import os
@@ -27,7 +30,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaError
 from sqlalchemy import Engine, text
 
-from crosswind.errors import BrokerError, ServiceError
+from crosswind.errors import BrokerError, ServiceError, SettingsError
 from crosswind.settings import Settings, load_settings
 from crosswind.stream.adapters.kafka.embedded import die_with_parent
 from crosswind.stream.adapters.kafka.security import client_options
@@ -42,16 +45,19 @@ from crosswind.stream.replay.inprocess import Outcome, Plan
 from crosswind.stream.replay.ledger import Ledger, advance
 from crosswind.stream.replay.log import Numbers, digest, line
 from crosswind.stream.replay.sources import Unscored
-from crosswind.stream.replay.stage import Stage
+from crosswind.stream.replay.stage import Clock, Stage
 from crosswind.stream.service.alerting import AlertEngine, AlertUnit
 
 NEVER = 10**9
 """Lateness, in seconds, with which the run's worker closes nothing."""
 STORE_SECONDS = 300.0
 RESTARTS = 5
-TABLES = ("transition", "incident", "engine", "watermark", "duplicate", "bucket", "bucket_hour", "score_version",
-          "article_meaning", "article_version", "story_member", "story", "article", "silence", "verdict", "deployment",
-          "deployment_event", "replay_run")  # fmt: skip
+FOR_GOOD = 36_500
+"""Days that the run's worker keeps rows, where there is a retention: a replay is kept until it is deleted."""
+TABLES = ("outbox", "transition", "incident", "engine", "watermark", "duplicate", "bucket", "bucket_hour",
+          "score_version", "article_meaning", "article_version", "translation", "story_member", "story", "article",
+          "silence", "verdict", "deployment", "deployment_event", "retention", "replay_run")  # fmt: skip
+"""Every table that has rows of a run, but `subscription`: those are people's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +79,14 @@ class Way:
 
 def settings_of(run: str, way: Way, data_dir: Path) -> Settings:
     """The settings of the run's worker: topics, group and rows of its own."""
-    return load_settings({
+    found = load_settings({
         "kafka": way.kafka, "database_url": way.database_url, "run": run, "group": f"replay-{run}",
         "raw_topic": f"replay.{run}.raw", "scored_topic": f"replay.{run}.scored", "dead_topic": f"replay.{run}.dead",
         "alerts_topic": "alerts" if way.notify else f"replay.{run}.alerts", "partitions": way.partitions,
         "lateness_seconds": NEVER, "data_dir": data_dir, **way.worker_settings,
     })  # fmt: skip
+    limited = [name for name in ("keep_articles_days", "keep_minutes_days") if getattr(found, name) is not None]
+    return found.model_copy(update=dict.fromkeys(limited, FOR_GOOD))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +171,8 @@ def replay_through_kafka(stage: Stage, plan: Plan, way: Way, data_dir: Path) -> 
         CrosswindError: broker, database or worker cannot be used.
     """
     begun = time.monotonic()
+    if plan.clock is Clock.KNOWN:
+        _check_named(stage)
     settings = settings_of(plan.run, way, data_dir)
     ensure_topics(settings, way.kafka)
     worker = RunWorker(settings, plan.folder)
@@ -218,6 +228,7 @@ class _Driver:
         return since
 
     def _send(self, producer: Any, piece: pa.Table) -> None:
+        piece = piece.set_column(piece.column_names.index("published_at"), "published_at", piece["event_at"])
         unscored = pc.equal(piece["model"], Unscored.version)
         encoded = {self._settings.raw_topic: _raw(piece.filter(unscored)),
                    self._settings.scored_topic: self._scored(piece.filter(pc.invert(unscored)))}  # fmt: skip
@@ -288,6 +299,26 @@ def write_log(engine: Engine, run: str, path: Path) -> tuple[int, int]:
             fired += sum(alert.cause == "fired" for alert in alerts)
             seq = alerts[-1].seq
     return seq, fired
+
+
+def _check_named(stage: Stage) -> None:
+    """Whether the worker will know each article by the id that it has in the stage.
+
+    Where its source gives none, the worker makes it of what is sent, and an article that counts later than it says is
+    sent with another time. One that has a score is sent with its id.
+
+    Raises:
+        SettingsError: there are such articles.
+    """
+    nameless = 0
+    for table in stage.read():
+        moved = pc.and_(pc.equal(table["model"], Unscored.version), pc.is_null(table["given_id"]))
+        nameless += pc.sum(pc.and_(moved, pc.not_equal(table["event_at"], table["published_at"]))).as_py() or 0
+    if nameless:
+        raise SettingsError(
+            f"{nameless:,} articles came late and have neither an id of their source nor a score, so that with --clock "
+            "known the worker would give them other ids; leave out --through-kafka, or pass --clock published"
+        )
 
 
 def _raw(piece: pa.Table) -> Iterator[tuple[bytes, bytes, int]]:

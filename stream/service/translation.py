@@ -1,9 +1,17 @@
 """Translated headlines: what is known, what lacks, and what cannot be had. A missing language pair is said."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
+
+import structlog
+
+from crosswind.errors import CrosswindError
+
+Broken = Callable[[str, int, Exception], None]
+"""Told of a pair that cannot be used: its languages as in `de-en`, how many headlines go without, and why."""
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +63,24 @@ class TranslationStore(Protocol):
         ...
 
 
-class Translations:
-    """Implements looking up and translating over a translator and a store."""
+def why(error: Exception) -> str:
+    """What may be said of an error: our own words; of a library's only its kind, since it may quote a text."""
+    return str(error)[:300] if isinstance(error, CrosswindError) else type(error).__name__
 
-    def __init__(self, translator: Translator, store: TranslationStore) -> None:
-        self._translator, self._store = translator, store
+
+def _log_broken(pair: str, articles: int, error: Exception) -> None:
+    _log.warning("headlines could not be translated", pair=pair, articles=articles, error=why(error))
+
+
+class Translations:
+    """Implements looking up and translating over a translator and a store.
+
+    Args:
+        broken: told of pairs that cannot be used; logged unless given.
+    """
+
+    def __init__(self, translator: Translator, store: TranslationStore, broken: Broken = _log_broken) -> None:
+        self._translator, self._store, self._broken = translator, store, broken
 
     def look(self, run: str, article_ids: Sequence[str], target: str) -> tuple[dict[str, Translation], list[Headline]]:
         """What can be said at once, by article id, and the headlines that have yet to be translated.
@@ -84,19 +105,28 @@ class Translations:
         """As `look`, with what lacked translated and kept.
 
         Raises:
-            ModelError: a pair that is there cannot be used.
             DatabaseError: the store cannot be reached.
         """
         answers, lacking = self.look(run, article_ids, target)
         return answers | self.complete(run, lacking, target)
 
     def complete(self, run: str, lacking: Sequence[Headline], target: str) -> dict[str, Translation]:
-        """Translates headlines, language by language, and keeps what came of it."""
+        """Translates headlines, language by language, and keeps what came of it.
+
+        Those of a pair that is there and cannot be used are left out: the other languages go on, `broken` is told.
+
+        Raises:
+            DatabaseError: the store cannot be reached.
+        """
         answers: dict[str, Translation] = {}
         for lang, group in groupby(sorted(lacking, key=lambda found: found.lang), key=lambda found: found.lang):
             found = list(group)
             version = self._translator.version(lang, target)
-            texts = self._translator.translate(lang, target, [headline.title for headline in found])
+            try:
+                texts = self._translator.translate(lang, target, [headline.title for headline in found])
+            except Exception as error:  # whatever a text or a damaged file does to the libraries
+                self._broken(f"{lang}-{target}", len(found), error)
+                continue
             pairs = list(zip(found, texts, strict=True))
             self._store.keep(run, target, [Headline(h.article_id, h.title, lang, t, version) for h, t in pairs])
             answers |= {h.article_id: Translation(lang, target, text, version) for h, text in pairs}

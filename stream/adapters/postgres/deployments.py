@@ -47,6 +47,29 @@ _LIVE_AT = text("""
     ORDER BY at DESC, event_id DESC LIMIT 1
 """)
 
+_LIVED = text("""
+    SELECT version, address, worker, at, deployment_seq AS seq FROM (
+        SELECT DISTINCT ON (version) * FROM deployment_event
+        WHERE run = :run AND slot = 'live' AND kind = 'active' ORDER BY version, at DESC, event_id DESC
+    ) AS latest ORDER BY at DESC, event_id DESC LIMIT :limit
+""")
+
+_WAS_LIVE = text("""
+    SELECT EXISTS (SELECT FROM deployment_event
+                   WHERE run = :run AND slot = 'live' AND kind = 'active' AND version = :version)
+""")
+
+# A worker that wrote nothing since the wish before, a minute or more ago, is taken to be gone; it may still be at that
+# wish when the next comes sooner.
+_SILENT = text("""
+    SELECT worker FROM deployment_event WHERE run = :run GROUP BY worker
+    HAVING NOT coalesce(bool_or(deployment_seq = :seq), false)
+       AND max(at) >= coalesce((SELECT max(at) FROM deployment
+                                WHERE run = :run AND slot = :slot AND seq < :seq
+                                  AND at < CAST(:at AS timestamptz) - interval '1 minute'), '-infinity')
+    ORDER BY max(at) DESC, worker
+""")
+
 _FORMER = text("""
     SELECT version, address FROM deployment_event
     WHERE run = :run AND slot = 'live' AND kind = 'active' AND version <> :version
@@ -116,11 +139,32 @@ class PostgresDeployments:
         with database("reading a deployment's events"), self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(_OUTCOMES, {"run": run, "seq": seq}).mappings()]
 
+    def silent(self, run: str, wished: Deployment) -> list[str]:
+        """Workers that seem to run and have not said what became of a wish, the last that said something first.
+
+        Every worker writes an event when it starts, and one per wish. There is no word of its end, so one that ended
+        since the wish before seems to run, too.
+        """
+        values = {"run": run, "seq": wished.seq, "slot": wished.slot.value, "at": wished.at}
+        with database("reading the deployments' events"), self._engine.connect() as connection:
+            return list(connection.execute(_SILENT, values).scalars())
+
     def live_at(self, run: str, at: datetime | None = None) -> Live | None:
         """The bundle that was live at a moment (None: now); None before the first worker started."""
         with database("reading what was live"), self._engine.connect() as connection:
             row = connection.execute(_LIVE_AT, {"run": run, "at": at}).one_or_none()
         return None if row is None else Live(row.version, row.address, row.worker, row.at, row.seq)
+
+    def lived(self, run: str, limit: int) -> list[Live]:
+        """The bundles that were live, each once, the last first."""
+        with database("reading what was live"), self._engine.connect() as connection:
+            rows = connection.execute(_LIVED, {"run": run, "limit": limit}).all()
+        return [Live(row.version, row.address, row.worker, row.at, row.seq) for row in rows]
+
+    def was_live(self, run: str, version: str) -> bool:
+        """Whether a worker of the run ever had this version live."""
+        with database("reading what was live"), self._engine.connect() as connection:
+            return bool(connection.execute(_WAS_LIVE, {"run": run, "version": version}).scalar_one())
 
     def former(self, run: str, version: str) -> tuple[str, str] | None:
         """Version and address of the last bundle that was live and is not of this version."""
@@ -142,9 +186,9 @@ class PostgresDeployments:
             return [dict(row) for row in connection.execute(_HISTORY, {"run": run, "limit": limit}).mappings()]
 
 
-def started(version: str, address: str, worker: str) -> Event:
-    """The event of a worker that starts with a bundle which nobody deployed: that of its settings."""
-    return Event(None, Slot.LIVE, Kind.ACTIVE, version, address, worker, "from the worker's settings")
+def started(version: str, address: str, worker: str, why: str = "from the worker's settings") -> Event:
+    """The event of a worker that starts with a bundle which is not the deployed one."""
+    return Event(None, Slot.LIVE, Kind.ACTIVE, version, address, worker, why)
 
 
 def _deployment(row: Any) -> Deployment:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, text
@@ -42,7 +42,11 @@ _WRITE = text("""
     ON CONFLICT (run, article_id, model) DO NOTHING
 """)
 
-_WATERMARK = text("SELECT min(event_time) FROM watermark WHERE run = :run")
+# Retention drops articles while others are scored. In key order, as all who lock articles.
+_STILL_THERE = text("""
+    SELECT article_id FROM article WHERE run = :run AND article_id = ANY(CAST(:article_id AS text[]))
+    ORDER BY article_id FOR KEY SHARE
+""")
 
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:kind, hashtext(:run))")
 
@@ -104,7 +108,7 @@ def unscored(
     connection: Connection, selection: Selection, limit: int, after: tuple[datetime, str] | None = None
 ) -> list[Unscored]:
     """Up to `limit` articles that the bundle has not scored, by time and id, after a place in that order."""
-    at, article_id = after or (selection.since - timedelta(days=1), "")
+    at, article_id = after or (selection.since, "")  # every id comes after the empty one
     values = {**selection.values(), "limit": limit, "after_at": at, "after_id": article_id}
     return [
         Unscored(row.article_id, f"{row.title}\n{row.body}" if row.body else row.title, row.published_at)
@@ -112,18 +116,20 @@ def unscored(
     ]
 
 
-def write(connection: Connection, run: str, model: str, rows: Sequence[tuple[str, Score]]) -> None:
-    """Writes scores beside those that are there; a repetition is without effect."""
+def write(connection: Connection, run: str, model: str, rows: Sequence[tuple[str, Score]]) -> int:
+    """Writes scores beside those that are there; a repetition is without effect.
+
+    Returns:
+        the number of articles that were dropped meanwhile, which are left out.
+    """
+    ids = [article_id for article_id, _ in rows]
+    there = set(connection.execute(_STILL_THERE, {"run": run, "article_id": ids}).scalars())
+    kept = [row for row in rows if row[0] in there]
     names = ("topic", "negative_ppm", "neutral_ppm", "positive_ppm", "topic_ppm", "unsure")
-    columns: dict[str, object] = {name: [getattr(score, name) for _, score in rows] for name in names}
-    columns |= {"article_id": [i for i, _ in rows], "sentiment": [score.sentiment.value for _, score in rows]}
+    columns: dict[str, object] = {name: [getattr(score, name) for _, score in kept] for name in names}
+    columns |= {"article_id": [i for i, _ in kept], "sentiment": [score.sentiment.value for _, score in kept]}
     connection.execute(_WRITE, {"run": run, "model": model, **columns})
-
-
-def event_time(connection: Connection, run: str) -> datetime | None:
-    """How far event time has come; None before the first article."""
-    found: datetime | None = connection.execute(_WATERMARK, {"run": run}).scalar_one()
-    return found
+    return len(rows) - len(kept)
 
 
 def try_lock(connection: Connection, run: str) -> bool:

@@ -46,11 +46,27 @@ _WAITING = text(f"""
     ORDER BY a.published_at, a.article_id LIMIT :limit
 """)
 
-_REMEMBERED = text(f"""
+_GIVEN_OUT = f"""
     {_TELLING}, m.story_id, m.novelty, m.reason, m.similarity_ppm
     FROM story_member m JOIN article a USING (run, article_id) LEFT JOIN article_meaning v USING (run, article_id)
+"""
+
+# A story that began since then was told since then: there is an index on when it was told last.
+_REMEMBERED = text(f"""
+    {_GIVEN_OUT}
          JOIN story s ON s.run = m.run AND s.story_id = m.story_id
-    WHERE m.run = :run AND s.last_at >= :since ORDER BY m.seq
+    WHERE m.run = :run AND s.first_at >= :since AND s.last_at >= :since ORDER BY m.seq
+""")
+
+_GIVEN = text(f"{_GIVEN_OUT} WHERE m.run = :run AND m.seq > :after ORDER BY m.seq")
+
+# The article that a story is named after tells what has become of the story: it joined itself first.
+_MERGED = text("""
+    SELECT m.article_id AS younger, m.story_id AS older, s.first_at
+    FROM story_member m JOIN story s USING (run, story_id)
+    WHERE m.run = :run AND m.joined = m.article_id AND m.story_id <> m.article_id
+      AND m.story_id IN (SELECT story_id FROM story_member WHERE run = :run AND seq > :after)
+    ORDER BY m.seq
 """)
 
 _JOIN = text("""
@@ -93,7 +109,8 @@ _COUNTS = text("""
            count(*) FILTER (WHERE m.novelty = 'repeated') AS repeated,
            count(DISTINCT m.story_id) FILTER (WHERE a.sentiment = 'negative') AS negative_stories
     FROM story_member m JOIN article a USING (run, article_id)
-    WHERE m.run = :run AND m.at >= :first AND m.at < :end AND (:topic = '*' OR a.topic = :topic)
+    WHERE m.run = :run AND m.at >= :first AND m.at < :end
+      AND (CAST(:topics AS text[]) = '{}' OR a.topic = ANY(CAST(:topics AS text[])))
       AND (CAST(:langs AS text[]) = '{}' OR a.lang = ANY(CAST(:langs AS text[])))
       AND (:entity = '*' OR :entity = ANY(a.entities))
     GROUP BY cell ORDER BY cell
@@ -166,6 +183,16 @@ class PostgresStoryUnit:
         rows = self.connection.execute(_REMEMBERED, {"run": self.run, "since": since})
         return [(_telling(row), _assignment(row)) for row in rows]
 
+    def given(self, after: int) -> list[tuple[Telling, Assignment]]:
+        """See `StoryUnit.given`."""
+        rows = self.connection.execute(_GIVEN, {"run": self.run, "after": after})
+        return [(_telling(row), _assignment(row)) for row in rows]
+
+    def merged(self, after: int) -> list[tuple[Merge, datetime]]:
+        """See `StoryUnit.merged`."""
+        rows = self.connection.execute(_MERGED, {"run": self.run, "after": after})
+        return [(Merge(row.younger, row.older), row.first_at) for row in rows]
+
     def save(self, run_from: int, given: Sequence[tuple[Telling, Assignment]]) -> None:
         """See `StoryUnit.save`."""
         assignments = [assignment for _, assignment in given]
@@ -197,20 +224,21 @@ class PostgresStoryUnit:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A series of a run over a time, in cells of `step`; `*` and no language are all."""
+    """A series of a run over a time, in cells of `step`; no topic, no language and `*` are all."""
 
     run: str
     first: datetime
     end: datetime
     step: timedelta
-    topic: str = "*"
+    topics: tuple[str, ...] = ()
     langs: tuple[str, ...] = ()
     entity: str = "*"
 
 
 def counts(engine: Engine, selection: Selection) -> list[dict[str, Any]]:
     """Articles, distinct stories and novelty per cell, ascending; cells without articles are left out."""
-    values = {name: getattr(selection, name) for name in Selection.__slots__} | {"langs": list(selection.langs)}
+    values = {name: getattr(selection, name) for name in Selection.__slots__}
+    values |= {"topics": list(selection.topics), "langs": list(selection.langs)}
     with database("counting stories"), engine.connect() as connection:
         return [dict(row) for row in connection.execute(_COUNTS, values).mappings()]
 

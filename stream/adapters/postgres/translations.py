@@ -1,6 +1,6 @@
 """Translated headlines, kept by article, language and model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import Engine, text
 
@@ -33,9 +33,10 @@ _KEEP = text("""
 
 _UNTRANSLATED = text("""
     SELECT a.article_id FROM article a
-    WHERE a.run = :run AND a.lang <> :target AND (CAST(:langs AS text[]) IS NULL OR a.lang = ANY(:langs))
+    JOIN unnest(CAST(:langs AS text[]), CAST(:models AS text[])) AS wanted(lang, model) ON wanted.lang = a.lang
+    WHERE a.run = :run AND a.lang <> :target
       AND NOT EXISTS (SELECT FROM translation t WHERE t.run = a.run AND t.article_id = a.article_id
-                      AND t.target = :target AND t.title = a.title)
+                      AND t.target = :target AND t.title = a.title AND t.model = wanted.model)
     ORDER BY a.published_at DESC, a.article_id DESC LIMIT :limit
 """)
 
@@ -66,8 +67,12 @@ class PostgresTranslations:
         with database("keeping translations"), self._engine.begin() as connection:
             connection.execute(_KEEP, values)
 
-    def untranslated(self, run: str, target: str, langs: Sequence[str], limit: int) -> list[str]:
-        """Ids of the newest articles in some languages that have no translation yet."""
-        values = {"run": run, "target": target, "langs": list(langs), "limit": limit}
+    def untranslated(self, run: str, target: str, models: Mapping[str, str], limit: int) -> list[str]:
+        """Ids of the newest articles in some languages that have no translation by their language's model yet.
+
+        Args:
+            models: language -> version of the model that translates it.
+        """
+        values = {"run": run, "target": target, "langs": list(models), "models": list(models.values()), "limit": limit}
         with database("reading articles"), self._engine.connect() as connection:
             return list(connection.execute(_UNTRANSLATED, values).scalars())

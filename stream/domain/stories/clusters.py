@@ -8,7 +8,7 @@ Use, in process:
 
 The same articles in the same order give the same stories, however they are cut into batches; an article that was
 assigned before gets the same answer and changes nothing. A story is named after its first article. Memory is bounded:
-a story nobody told for `window` is forgotten, and so is the quietest one beyond `most`.
+a story that began `window` ago is over and forgotten, however often it is told, and so is the oldest one beyond `most`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from crosswind.stream.domain.stories.decision import Candidate, Criteria, Match, Reason, choose, compare, together
 from crosswind.stream.domain.stories.evidence import Told, Weigher, shipped
-from crosswind.stream.domain.stories.facts import facts_of
+from crosswind.stream.domain.stories.facts import facts_of, head_of
 from crosswind.stream.domain.stories.meaning import cosines, unpack
 from crosswind.stream.domain.stories.signature import bands
 from crosswind.stream.domain.stories.story import TELLINGS, Assignment, Index, Line, Merge, Novelty, Story, Telling
@@ -57,7 +57,7 @@ class Stories:
 
     Args:
         index: makes an index for vectors of a width; one is made for each bundle.
-        window: event time after which a story that nobody tells is over.
+        window: event time after its first telling at which a story is over.
         most: stories kept at most.
         weigher: weighs two headlines; the shipped one if None.
     """
@@ -73,8 +73,8 @@ class Stories:
         self._make, self._criteria, self._window, self._most = index, criteria, window, most
         self._weigher = weigher or shipped()
         self._stories: dict[str, Story] = {}
-        self._quietest: list[tuple[datetime, str]] = []
-        """A heap with one entry for each story, of a time at which it was told; it may have been told since."""
+        self._oldest: list[tuple[datetime, str]] = []
+        """A heap of stories by their first telling; one that got an earlier telling, come late, is in it twice."""
         self._numbers: dict[int, Story] = {}
         self._indexes: dict[tuple[str, int], Index] = {}
         self._texts = Table(self._alive)
@@ -109,26 +109,50 @@ class Stories:
         story = self._stories.get(story_id) or self._story(telling, story_id)
         self._join(_Article(telling), story, Assignment(telling.article_id, story_id, novelty, reason, similarity))
 
+    def unite(self, merge: Merge, began: datetime) -> None:
+        """Makes one of two stories that another memory found to be one; nothing where this one has not the younger.
+
+        What was assigned since is put into the older one by `restore`, after all merges.
+
+        Args:
+            began: event time of the older one's first telling, by now.
+        """
+        younger = self._stories.get(merge.younger)
+        if younger is None:
+            return
+        older = self._stories.get(merge.older) or self._begin(Story(merge.older, self._next, began, younger.last_at))
+        self._precede(older, began)
+        self._absorb(older, younger)
+
     def _assigned(self, article_id: str) -> Assignment | None:
         known = self._members.get(article_id)
         return known or (Assignment.first(article_id) if article_id in self._stories else None)
 
     def _story(self, telling: Telling, story_id: str) -> Story:
-        story = Story(story_id, self._next, telling.at, telling.at)
+        return self._begin(Story(story_id, self._next, telling.at, telling.at))
+
+    def _begin(self, story: Story) -> Story:
         self._next += 1
-        self._stories[story_id] = self._numbers[story.number] = story
-        heappush(self._quietest, (telling.at, story_id))
+        self._stories[story.story_id] = self._numbers[story.number] = story
+        heappush(self._oldest, (story.first_at, story.story_id))
         return story
+
+    def _precede(self, story: Story, at: datetime) -> None:
+        if at < story.first_at:
+            story.first_at = at
+            heappush(self._oldest, (at, story.story_id))
 
     def _join(self, article: _Article, story: Story, assignment: Assignment) -> Assignment:
         telling = article.telling
-        story.first_at, story.last_at = min(story.first_at, telling.at), max(story.last_at, telling.at)
+        self._precede(story, telling.at)
+        story.last_at = max(story.last_at, telling.at)
         if telling.article_id != story.story_id:
             story.add(telling.article_id)
             self._members[telling.article_id] = assignment
         if self._at(self._texts, article.key) is None:
             self._texts.put(article.key, story.number)
-        if assignment.novelty is not Novelty.REPEATED and len(story.lines) < TELLINGS:
+        fresh = assignment.novelty is not Novelty.REPEATED or not story.lines  # retention may have taken the first away
+        if fresh and len(story.lines) < TELLINGS:
             self._learn(story, article)
         return assignment
 
@@ -136,7 +160,7 @@ class Stories:
         telling = article.telling
         known = story.takes(telling)
         story.model = telling.model if known else story.model
-        line = Line(self._turn, telling.title, telling.lang, telling.tags, telling.meaning if known else b"")
+        line = Line(self._turn, head_of(telling.title), telling.lang, telling.tags, telling.meaning if known else b"")
         self._turn += 1
         story.settle((*story.lines, line))
         for band in article.bands:
@@ -210,24 +234,22 @@ class Stories:
         older.numbers = (*older.numbers, younger.number, *younger.numbers)
         self._numbers |= dict.fromkeys((younger.number, *younger.numbers), older)  # what points at it now points here
         # As if all had come to the older one: reading the stories back after a restart must give the same.
+        older.model = older.model if older.centre else younger.model
         older.settle(tuple(sorted((*older.lines, *younger.lines))))
         older.last_at = max(older.last_at, younger.last_at)
         for member in (younger.story_id, *younger.members):
             was = self._members.get(member, Assignment.first(member))
             older.add(member)
             self._members[member] = Assignment(member, older.story_id, was.novelty, was.reason, was.similarity)
-        self._place(older)
+        if older.centre:
+            self._place(older)
 
     def _forget(self, at: datetime) -> None:
         """Drops every story that is over, in whatever order they were told: one read back anew knows none of them."""
         self._now = max(self._now or at, at)
-        while self._quietest and (self._quietest[0][0] < self._now - self._window or len(self._stories) > self._most):
-            then, story_id = heappop(self._quietest)
-            story = self._stories.get(story_id)
-            if story is None:  # it became a part of another
-                continue
-            if story.last_at > then:
-                heappush(self._quietest, (story.last_at, story_id))
+        while self._oldest and (self._oldest[0][0] < self._now - self._window or len(self._stories) > self._most):
+            story = self._stories.get(heappop(self._oldest)[1])
+            if story is None:  # it became a part of another, or had a telling that came late
                 continue
             self._drop(story)
             for member in story.members:
@@ -241,9 +263,13 @@ class Stories:
             self._indexes[(story.model, len(story.centre))].remove(story.number)
 
 
-@lru_cache(8_192)
 def _bands(title: str) -> tuple[int, ...]:
-    return bands(facts_of(title).shingles)
+    return _bands_of(head_of(title))
+
+
+@lru_cache(8_192)
+def _bands_of(head: str) -> tuple[int, ...]:
+    return bands(facts_of(head).shingles)
 
 
 def _hours(at: datetime, story: Story) -> float:

@@ -6,14 +6,23 @@ from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import NamedTuple
 
 from anyascii import anyascii
 
 SHINGLE = 4
+READ = 300
+"""Characters of a headline that are read: a feed may put whole paragraphs there, and all that is read costs memory."""
+NAMES = 60
+"""Names of a headline that are kept."""
 _NUMBER = re.compile(r"\d+(?:[.,'’\u00a0\u202f\u066b\u066c ]?\d+)*")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _CACHED = 8_192
+_FACTS = 3_072
+"""Headlines whose facts are kept: 10 kB each, 50 kB of the longest."""
+_SPELT = 4 * READ
+"""Latin letters of a headline that are kept: a sign of another script may stand for several."""
 _TWICE = re.compile(r"(.)\1+")
 _SHORT = 2
 """A name of fewer consonants says nothing."""
@@ -39,7 +48,7 @@ class Facts:
         figures: significant digits of its numbers, without point and trailing zeros: `3 billion`, `30億` and `3,000`
             are all `3`, because languages count in millions, crores or myriads, all of them powers of ten.
         shingles: its letters and digits, `SHINGLE` at a time.
-        names: the words that may be names: those with a capital, or all where its script has none.
+        names: the words that may be names: those with a capital, or all where its script has none. `NAMES` at most.
         sounds, letters: those of the whole text, without spaces.
         cased: its script has capitals.
         script: the script of most of its words; Japanese and Chinese are one. Empty where it has no word.
@@ -54,25 +63,34 @@ class Facts:
     script: str
 
 
-@lru_cache(_CACHED)
+def head_of(title: str) -> str:
+    """What is read of a headline: its first `READ` characters, one for each way to write it."""
+    return unicodedata.normalize("NFKC", title)[:READ]
+
+
 def facts_of(title: str) -> Facts:
-    """The facts of a headline.
+    """The facts of a headline, as far as it is read.
 
     >>> sorted(facts_of("Tesla recalls 1.2 million cars").figures), sorted(facts_of("テスラ Tesla 120万台").figures)
     (['12'], ['12'])
     """
-    plain = unicodedata.normalize("NFKC", title)
+    return _facts_of(head_of(title))
+
+
+@lru_cache(_FACTS)
+def _facts_of(plain: str) -> Facts:
     words = _WORD.findall(plain)
     spelt = [_spelt(word) for word in words]
     cased = sum(word[0].isupper() or word[0].islower() for word in words) * 2 >= len(words)
-    named = (name for word, name in zip(words, spelt, strict=True) if word[0].isupper() or not cased)
+    found = (name for word, name in zip(words, spelt, strict=True) if word[0].isupper() or not cased)
+    named = (name for name in found if len(name.sound) >= _SHORT)
     scripts = Counter(_script(word[0]) for word in words)
     return Facts(
-        figures=frozenset(filter(None, (_significant(found) for found in _NUMBER.findall(plain)))),
+        figures=frozenset(filter(None, (_significant(number) for number in _NUMBER.findall(plain)))),
         shingles=shingles_of(plain),
-        names=tuple(name for name in named if len(name.sound) >= _SHORT),
-        sounds="".join(name.sound for name in spelt),
-        letters="".join(name.letters for name in spelt),
+        names=tuple(islice(named, NAMES)),
+        sounds="".join(name.sound for name in spelt)[:_SPELT],
+        letters="".join(name.letters for name in spelt)[:_SPELT],
         cased=cased,
         script=max(scripts, key=lambda script: (scripts[script], script), default=""),
     )
@@ -84,9 +102,9 @@ def words_of(text: str) -> list[str]:
 
 
 def shingles_of(text: str, size: int = SHINGLE) -> frozenset[str]:
-    """The runs of `size` letters and digits of a text, without case and spaces; of a shorter text, itself."""
+    """The runs of `size` letters and digits of a text, without case and spaces; a shorter text itself, if any."""
     letters = "".join(c for c in unicodedata.normalize("NFKC", text).casefold() if c.isalnum())
-    return frozenset(letters[i : i + size] for i in range(max(1, len(letters) - size + 1)))
+    return frozenset(letters[i : i + size] for i in range(max(1, len(letters) - size + 1))) if letters else frozenset()
 
 
 def overlap(one: frozenset[str], other: frozenset[str]) -> float:

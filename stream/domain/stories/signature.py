@@ -20,7 +20,9 @@ _MIX = (_MIX | np.uint64(1)).reshape(BANDS, ROWS)
 
 
 def bands(shingles: Collection[str]) -> tuple[int, ...]:
-    """One number per band, equal where two texts agree in all hashes of it; the same in every process."""
+    """One number per band, equal where two texts agree in all hashes of it; the same everywhere. None of no letter."""
+    if not shingles:
+        return ()
     crcs = [zlib.crc32(shingle.encode("utf-8", "surrogatepass")) for shingle in shingles]
     values = np.array(crcs, np.uint64)[:, None] * _FACTORS + _TERMS
     least = (values >> np.uint64(32)).min(axis=0).reshape(BANDS, ROWS)

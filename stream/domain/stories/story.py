@@ -149,7 +149,7 @@ class Story:
         return _told(self.lines, model == self.model)
 
 
-@lru_cache(2_048)
+@lru_cache(512)
 def _told(lines: tuple[Line, ...], known: bool) -> tuple[Told, ...]:
     """The headlines of a story that was looked at lately; most stories never are, so none keeps them itself."""
     return tuple(

@@ -53,7 +53,8 @@ def test_novelty_adds_up_to_all_articles(reader: Reader) -> None:
     assert [sum(bar["y"]) for bar in bars] == [sum(cell[place] for cell in told.novelty) for place in range(3)]
 
 
-@pytest.mark.parametrize("view", [View(range="all", entity="Acme"), View(range="all", topic="credit", langs=("de",))])
+@pytest.mark.parametrize("view", [View(range="all", entity="Acme"), View(range="all", topic="credit", langs=("de",)),
+                                  View(range="all", topics=("credit", "markets"))])  # fmt: skip
 def test_cards_and_novelty_follow_the_view(reader: Reader, view: View) -> None:
     told = story_queries.told(reader, view, reader.status())
     assert told is not None
@@ -67,6 +68,7 @@ def _holds(view: View, one: ScoredArticle) -> bool:
     return (
         (not view.entity or view.entity in one.article.entities)
         and (not view.topic or view.topic == one.score.topic)
+        and (not view.topics or one.score.topic in view.topics)
         and (not view.langs or one.article.lang in view.langs)
     )
 

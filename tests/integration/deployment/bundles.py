@@ -25,6 +25,21 @@ def variant(tiny: Path, folder: Path, name: str, **changes: object) -> Path:
     return folder
 
 
+def numberless(tiny: Path, folder: Path) -> Path:
+    """A bundle whose logits are no numbers where a text says `oil`, which none of its smoke sentences does."""
+    shutil.copytree(tiny, folder)
+    model = onnx.load(str(folder / MODEL))
+    oil = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]["oil"]
+    for tensor in model.graph.initializer:
+        if tensor.name == "sentiment_rows":
+            rows = numpy_helper.to_array(tensor).copy()
+            rows[oil] = float("nan")
+            tensor.CopyFrom(numpy_helper.from_array(rows, tensor.name))
+    onnx.save(model, str(folder / MODEL))
+    reseal(folder, lambda manifest: manifest.update(name="numberless"))
+    return folder
+
+
 def opposite(tiny: Path, folder: Path) -> Path:
     """A bundle that takes good news for bad and bad for good."""
     shutil.copytree(tiny, folder)

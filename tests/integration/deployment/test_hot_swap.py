@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from crosswind.export.bundle import MODEL, verify
 from crosswind.settings import Settings
 from crosswind.stream.adapters.metrics import Metrics
 from crosswind.stream.adapters.postgres.deployments import PostgresDeployments
-from crosswind.stream.adapters.swap import SwapScorer
+from crosswind.stream.adapters.swap import WARM_SECONDS, SwapScorer
 from crosswind.stream.adapters.swap_loop import Follower, open_scorer, run_swaps
 from crosswind.stream.domain.article import Score
-from crosswind.stream.service.deployment import Deployment, Slot
+from crosswind.stream.service.deployment import Deployment, Kind, Slot, event_of
 from tests.integration.deployment.bundles import opposite, reseal, variant
 
 TEXTS = ["profit falls", "bank fails", "oil rises", "nothing at all"]
@@ -38,9 +38,9 @@ class Stage:
         self.scorer = open_scorer(self.settings, self.engine)
         self.follower = Follower(self.settings, self.scorer, self.metrics, self.book)
 
-    def wish(self, name: str, version: str | None = None) -> Deployment:
+    def wish(self, name: str, version: str | None = None, reason: str = "deploy") -> Deployment:
         folder = self.bundles[name]
-        return self.book.wish("live", Slot.LIVE, version or verify(folder).version, str(folder), reason="deploy")
+        return self.book.wish("live", Slot.LIVE, version or verify(folder).version, str(folder), reason=reason)
 
     def outcome(self, wished: Deployment) -> tuple[str, str]:
         (row,) = self.book.outcomes("live", wished.seq)
@@ -164,6 +164,90 @@ def test_a_bad_bundle_never_scores(stage: Stage, spoil: Callable[[Stage], tuple[
     assert message in said
     assert not load.errors
     assert {score.model for scores in load.batches.values() for score in scores} == {before}
+
+
+def one_language_more(stage: Stage, tmp_path: Path) -> Deployment:
+    """Puts a bundle live that has one language more; the one before is freed."""
+    stage.bundles["more"] = variant(stage.bundles["tiny"], tmp_path / "more", "more", languages=["en", "de"])
+    wished = stage.wish("more")
+    stage.follower.tick()
+    stage.scorer.free_former(0, WARM_SECONDS + 1)
+    assert stage.outcome(wished)[0] == "active"
+    return wished
+
+
+@pytest.mark.parametrize("reason", ["rollback", "deploy"])
+def test_rollback_after_the_former_was_freed(stage: Stage, tmp_path: Path, reason: str) -> None:
+    one_language_more(stage, tmp_path)
+    version, address = stage.book.before("live") or ("", "")
+    wished = stage.book.wish("live", Slot.LIVE, version, address, reason=reason)
+    stage.follower.tick()
+    assert stage.outcome(wished) == ("active", "")
+    assert stage.scorer.version == version == verify(stage.bundles["tiny"]).version
+
+
+def test_a_rollback_is_followed_by_a_worker_that_starts(stage: Stage, tmp_path: Path) -> None:
+    one_language_more(stage, tmp_path)
+    wished = stage.wish("same", reason="rollback")
+    assert open_scorer(stage.settings, stage.engine).version == wished.version
+    assert stage.outcome(wished) == ("active", "")
+
+
+def test_a_rollback_to_other_labels_is_refused(stage: Stage) -> None:
+    other_labels(stage)
+    wished = stage.wish("same", reason="rollback")
+    stage.follower.tick()
+    kind, message = stage.outcome(wished)
+    assert kind == "failed"
+    assert "missing ['crypto'], extra ['weather']" in message
+
+
+@pytest.mark.parametrize("spoil", [other_labels, fewer_languages])
+@pytest.mark.parametrize("ran", [True, False])
+def test_a_worker_does_not_start_with_what_does_not_fit(
+    stage: Stage, spoil: Callable[[Stage], tuple[Deployment, str]], ran: bool
+) -> None:
+    """It is the last that was live which it must fit; the settings' own where no worker ever ran."""
+    if not ran:
+        with stage.engine.begin() as connection:
+            connection.execute(text("DELETE FROM deployment_event"))
+    wished, message = spoil(stage)
+    assert open_scorer(stage.settings, stage.engine).version == verify(stage.bundles["tiny"]).version
+    kind, said = stage.outcome(wished)
+    assert kind == "failed"
+    assert message in said
+
+
+def test_what_running_workers_refused_does_not_go_live_when_one_starts(stage: Stage) -> None:
+    wished, _ = gone(stage)
+    stage.follower.tick()
+    stage.bundles["same"].with_name("elsewhere").rename(stage.bundles["same"])
+    for _ in range(2):
+        assert open_scorer(stage.settings, stage.engine).version == verify(stage.bundles["tiny"]).version
+    first, *again = stage.book.outcomes("live", wished.seq)
+    assert "is not a bundle" in first["message"]
+    assert [(row["kind"], row["message"]) for row in again] == [
+        ("failed", f"was refused before, by {first['worker']}: {first['message']}")] * 2  # fmt: skip
+    live = stage.book.live_at("live")
+    assert live
+    assert (live.version, live.seq) == (verify(stage.bundles["tiny"]).version, None)
+
+
+def test_what_one_worker_has_live_another_that_starts_takes_though_a_third_refused_it(stage: Stage) -> None:
+    wished = stage.wish("opposite")
+    stage.book.record("live", event_of(wished, Kind.FAILED, "another", "its disk is full"))
+    stage.follower.tick()
+    assert open_scorer(stage.settings, stage.engine).version == wished.version
+
+
+def test_a_worker_starts_with_what_was_live_before_where_the_deployed_one_was_live_last(stage: Stage) -> None:
+    for name in ("opposite", "same"):
+        stage.wish(name)
+        stage.follower.tick()
+    stage.bundles["same"].rename(stage.bundles["same"].with_name("elsewhere"))
+    assert open_scorer(stage.settings, stage.engine).version == verify(stage.bundles["opposite"]).version
+    stage.bundles["opposite"].rename(stage.bundles["opposite"].with_name("elsewhere too"))
+    assert open_scorer(stage.settings, stage.engine).version == verify(stage.bundles["tiny"]).version
 
 
 def test_a_worker_starts_with_what_is_deployed_and_with_what_was_live_when_that_is_bad(stage: Stage) -> None:

@@ -9,21 +9,24 @@ from typing import Any
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
+from crosswind.answers import answers
 from crosswind.errors import ModelError, SettingsError
 from crosswind.export.bundle import verify
 from crosswind.export.registry import fetch
 from crosswind.models_cli import app
 from crosswind.settings import Settings
+from crosswind.stream.adapters import swap_loop
 from crosswind.stream.adapters.metrics import Metrics
-from crosswind.stream.adapters.postgres.deployments import PostgresDeployments
+from crosswind.stream.adapters.postgres.deployments import PostgresDeployments, started
 from crosswind.stream.adapters.postgres.store import PostgresTrendStore
 from crosswind.stream.adapters.swap_loop import Follower, open_scorer
 from crosswind.stream.domain.ingest import Delivery
+from crosswind.stream.service.deployment import Kind, Slot, event_of
 from tests.builders import scored_article
-from tests.integration.deployment.bundles import opposite, variant
+from tests.integration.deployment.bundles import opposite, reseal, variant
 
 Invoke = Callable[..., Any]
 
@@ -62,6 +65,40 @@ def worker(engine: Engine, tiny_bundle: Path, tmp_path: Path) -> Iterator[Follow
 
 
 @pytest.fixture
+def second(
+    engine: Engine, tiny_bundle: Path, tmp_path: Path, worker: Follower, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Follower]:
+    """Another worker's follower, which has other labels, so that it refuses what the first takes. It looks for wishes
+    only when somebody has read the first's word."""
+    folder = variant(tiny_bundle, tmp_path / "others", "others")
+    labels = ["weather" if label == "crypto" else label for label in verify(folder).head("topic").labels]
+    reseal(folder, lambda manifest: manifest["heads"][0].update(labels=labels))
+    settings = Settings(_env_file=None, model=str(folder), data_dir=tmp_path / "data", threads=1)
+    monkeypatch.setattr(swap_loop, "worker_name", lambda: "second:1")
+    follower = Follower(settings, open_scorer(settings, engine), Metrics(), PostgresDeployments(engine))
+    read, ended, outcomes = threading.Event(), threading.Event(), PostgresDeployments.outcomes
+
+    def noted(book: PostgresDeployments, run: str, seq: int) -> list[dict[str, Any]]:
+        found = outcomes(book, run, seq)
+        if found:
+            read.set()
+        return found
+
+    def follow() -> None:
+        read.wait()
+        while not ended.wait(0.02):
+            follower.tick()
+
+    monkeypatch.setattr(PostgresDeployments, "outcomes", noted)
+    thread = threading.Thread(target=follow)
+    thread.start()
+    yield follower
+    ended.set()
+    read.set()
+    thread.join()
+
+
+@pytest.fixture
 def two(tiny_bundle: Path, tmp_path: Path) -> tuple[Path, Path]:
     return opposite(tiny_bundle, tmp_path / "opposite"), variant(tiny_bundle, tmp_path / "same", "same")
 
@@ -93,6 +130,29 @@ def test_what_workers_refuse_is_said_and_rolled_back_to_what_is_live(
     assert invoke("models", "rollback")["version"] == verify(tiny_bundle).version
 
 
+def test_a_later_worker_s_refusal_is_told_too(invoke: Invoke, second: Follower, two: tuple[Path, Path]) -> None:
+    said = r"is active in 1, refused in 1: second:1: .* missing \['weather'\]"
+    with pytest.raises(ModelError, match=said) as refused:
+        invoke("models", "deploy", str(two[0]), "--wait", "60")
+    assert refused.value.exit_code == 4
+
+
+def test_a_worker_that_does_not_answer_is_named_until_it_is_taken_to_be_gone(engine: Engine) -> None:
+    book = PostgresDeployments(engine)
+    for name in ("here:1", "gone:1"):
+        book.record("live", started("x", "there", name))
+    for gone in (["gone:1"], []):
+        wished = book.wish("live", Slot.LIVE, "y", "there", reason="deploy")
+        assert answers(book, "live", wished, 0).said() == "no worker has taken it up yet"
+        book.record("live", event_of(wished, Kind.ACTIVE, "here:1"))
+        found = answers(book, "live", wished, 0)
+        assert found.silent == gone
+        assert ("no word yet from gone:1" in found.said()) == bool(gone)
+        with engine.begin() as connection:  # an hour passes
+            connection.execute(text("UPDATE deployment SET at = at - interval '1 hour'"))
+            connection.execute(text("UPDATE deployment_event SET at = at - interval '1 hour'"))
+
+
 def test_a_remote_registry_that_is_full_keeps_what_is_deployed_from_it(
     invoke: Invoke, two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +180,7 @@ def test_rescore_reports_and_times_are_checked(invoke: Invoke, engine: Engine, t
     PostgresTrendStore(engine).ingest("live", [Delivery(scored_article(n), 0) for n in range(7)])
     report = invoke("rescore", "--since", "2026-03-01", "--bundle", str(two[0]), "--threads", "1")
     assert report["compared"][0]["articles"] == 7
+    assert invoke("rescore", "--since", "0001-01-01", "--bundle", str(two[1]))["compared"][0]["articles"] == 7
     with pytest.raises(SettingsError, match="'soon' is no time"):
         invoke("rescore", "--since", "soon", "--bundle", str(two[0]))
 

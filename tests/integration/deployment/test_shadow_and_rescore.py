@@ -21,16 +21,16 @@ from crosswind.stream.domain.article import Score, Sentiment
 from crosswind.stream.domain.ingest import Delivery
 from crosswind.stream.service.deployment import Deployment, Kind, Slot
 from tests.builders import START, scored_article
-from tests.integration.deployment.bundles import opposite
+from tests.integration.deployment.bundles import numberless, opposite
 
 
-def ingest(engine: Engine, numbers: Sequence[int]) -> None:
+def ingest(engine: Engine, numbers: Sequence[int], lane: int = 0) -> None:
     articles = [
         scored_article(n, title=f"Bank {n} {'falls' if n % 2 else 'rises'}", lang=("en", "de")[n % 3 == 0],
                        sentiment=Sentiment.NEGATIVE if n % 2 else Sentiment.POSITIVE)
         for n in numbers
     ]  # fmt: skip
-    PostgresTrendStore(engine).ingest("live", [Delivery(article, 0) for article in articles])
+    PostgresTrendStore(engine).ingest("live", [Delivery(article, lane) for article in articles])
 
 
 def published(engine: Engine) -> list[object]:
@@ -71,6 +71,28 @@ def test_a_rescoring_goes_on_where_it_was_and_leaves_what_was_published(engine: 
     assert seen == [CHUNK, CHUNK, 5]
     assert rescore(engine, selection, scorer, seen.append) == 0
     assert published(engine) == before
+
+
+class Dropping:
+    """Scores, while retention drops an article."""
+
+    provider = "fake"
+
+    def __init__(self, scorer: OnnxScorer, engine: Engine) -> None:
+        self._scorer, self._engine, self.version = scorer, engine, scorer.version
+
+    def score(self, texts: Sequence[str]) -> list[Score]:
+        with self._engine.begin() as connection:
+            connection.execute(text("DELETE FROM article WHERE article_id = :gone"), {"gone": f"{3:032x}"})
+        return self._scorer.score(texts)
+
+
+def test_a_rescoring_leaves_out_what_is_dropped_meanwhile_and_says_how_many(engine: Engine, scorer: OnnxScorer) -> None:
+    ingest(engine, range(8))
+    selection, seen, gone = Selection("live", scorer.version, START), list[int](), list[int]()
+    assert rescore(engine, selection, Dropping(scorer, engine), seen.append, gone.append) == 7
+    assert (seen, gone) == ([8], [1])
+    assert compared(engine, "live", scorer.version)[0]["articles"] == 7
 
 
 def test_disagreement_is_counted_per_language_and_topic(engine: Engine, scorer: OnnxScorer) -> None:
@@ -115,6 +137,76 @@ def test_a_shadow_scores_what_arrives_and_publishes_nothing(engine: Engine, scor
     assert shadow.tick()[0].kind is Kind.ENDED  # type: ignore[union-attr]
     ingest(engine, range(180, 190))
     assert shadow.tick() == (None, 0)
+
+
+def test_a_shadow_begins_at_what_arrives_though_a_partition_is_silent(engine: Engine, scorer: OnnxScorer) -> None:
+    book = PostgresDeployments(engine)
+    shadow = Shadow("live", "here", engine, book, lambda _: scorer, idle_seconds=600)
+    ingest(engine, range(3), lane=1)
+    ingest(engine, range(1000, 1100))
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE watermark SET moved_at = moved_at - interval '1 hour' WHERE lane = 1"))
+    book.wish("live", Slot.SHADOW, scorer.version, "there", reason="shadow")
+    assert 1 <= shadow.tick()[1] <= 3
+    assert shadow.tick()[1] == 0
+
+
+class Breaking:
+    """Scores `good` chunks, then fails in its own way."""
+
+    provider = "fake"
+
+    def __init__(self, scorer: OnnxScorer, good: int) -> None:
+        self._scorer, self._good, self.version = scorer, good, scorer.version
+        self.closed = False
+
+    def score(self, texts: Sequence[str]) -> list[Score]:
+        self._good -= 1
+        if self._good < 0:
+            raise RuntimeError("the runtime's own")
+        return self._scorer.score(texts)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def kinds(book: PostgresDeployments, wished: Deployment) -> list[tuple[str, str]]:
+    return [(row["kind"], row["message"]) for row in book.outcomes("live", wished.seq)]
+
+
+def test_a_shadow_that_fails_at_scoring_is_written_down_and_put_away(engine: Engine, scorer: OnnxScorer) -> None:
+    book, candidate = PostgresDeployments(engine), Breaking(scorer, 1)
+    shadow = Shadow("live", "here", engine, book, lambda _: candidate)
+    ingest(engine, range(3))
+    wished = book.wish("live", Slot.SHADOW, scorer.version, "there", reason="shadow")
+    assert shadow.tick()[1] == 3
+    ingest(engine, range(3, 100))
+    event, scored = shadow.tick()
+    assert event
+    assert (event.kind, scored, candidate.closed) == (Kind.FAILED, 0, True)
+    assert shadow.tick() == (None, 0)
+    assert kinds(book, wished) == [("active", ""), ("failed", "RuntimeError: the runtime's own")]
+    assert compared(engine, "live", scorer.version)[0]["articles"] == 3
+    again = book.wish("live", Slot.SHADOW, scorer.version, "there", reason="shadow")
+    candidate._good = 9
+    assert shadow.tick()[1] == 3
+    assert kinds(book, again) == [("active", "")]
+
+
+def test_a_shadow_whose_scores_are_no_numbers_is_written_down(
+    engine: Engine, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    candidate = OnnxScorer(numberless(tiny_bundle, tmp_path / "numberless"), threads=1)
+    book = PostgresDeployments(engine)
+    shadow = Shadow("live", "here", engine, book, lambda _: candidate)
+    wished = book.wish("live", Slot.SHADOW, candidate.version, "there", reason="shadow")
+    articles = [scored_article(n, title=f"Oil {n} rises") for n in range(3)]
+    PostgresTrendStore(engine).ingest("live", [Delivery(article, 0) for article in articles])
+    assert shadow.tick()[1] == 0
+    active, failed = kinds(book, wished)
+    assert (active, failed[0]) == (("active", ""), "failed")
+    assert "logits that are no numbers" in failed[1]
+    assert compared(engine, "live", candidate.version) == []
 
 
 def test_a_share_takes_about_that_many_and_always_the_same(engine: Engine, scorer: OnnxScorer) -> None:

@@ -15,6 +15,7 @@ pytest.importorskip("optimum.exporters.onnx", reason="needs crosswind[train]")
 
 from crosswind.export.build import Request, export_bundle  # noqa: E402
 from crosswind.export.quantise import Recipe  # noqa: E402
+from crosswind.models.distillation import shorten  # noqa: E402
 from crosswind.models.network import Network, load_model, save_model  # noqa: E402
 from crosswind.models.restore import restore  # noqa: E402
 from tests.integration.export.tiny_model import make_tiny_model, sentences  # noqa: E402
@@ -80,4 +81,35 @@ def test_a_base_of_another_shape_is_said(folder: Path, tmp_path: Path, monkeypat
     export_bundle(Request(folder, tmp_path / "bundle", rows, sentences(8, seed=1), sentences(4), "fp32"))
     monkeypatch.setattr(module, "read_weights", lambda graph: {"embeddings.word_embeddings.weight": [[0.0]]})
     with pytest.raises(ModelError, match="no weights for"):
+        restore(tmp_path / "bundle", tmp_path / "restored")
+
+
+def test_a_distilled_bundle_gives_back_the_layers_it_kept(folder: Path, tmp_path: Path) -> None:
+    base = folder.with_name("tiny")
+    student, tokenizer, manifest = load_model(base)
+    manifest.base = str(base)
+    shorten(student, 1)
+    save_model(tmp_path / "student", student, tokenizer, manifest)
+    rows = [Row(text=text, lang="en", source="t") for text in sentences(6)]
+    export_bundle(Request(tmp_path / "student", tmp_path / "bundle", rows, sentences(8, seed=1), sentences(4), "int8",
+                          recipes=(Recipe(8, 4, True, "all"),)))  # fmt: skip
+    restored = restore(tmp_path / "bundle", tmp_path / "restored")
+    kept, _, _ = load_model(base)
+    after = restored.encoder.state_dict()
+    assert {name.split(".")[2] for name in after if name.startswith("encoder.layer.")} == {"0"}
+    for name, before in kept.encoder.state_dict().items():
+        if "layer.1." in name:  # it learned nothing since: the base's upper layer, exactly
+            assert torch.equal(after[name.replace("layer.1.", "layer.0.")], before), name
+
+
+def test_a_bundle_with_more_layers_than_its_base_is_refused(folder: Path, tmp_path: Path) -> None:
+    shallow, tokenizer, manifest = load_model(folder.with_name("tiny"))
+    shorten(shallow, 1)
+    save_model(tmp_path / "shallow", shallow, tokenizer, manifest)
+    whole, tokenizer, manifest = load_model(folder)
+    manifest.base = str(tmp_path / "shallow")
+    save_model(tmp_path / "whole", whole, tokenizer, manifest)
+    rows = [Row(text=text, lang="en", source="t") for text in sentences(6)]
+    export_bundle(Request(tmp_path / "whole", tmp_path / "bundle", rows, sentences(8, seed=1), sentences(4), "fp32"))
+    with pytest.raises(ModelError, match="2 layers in the graph, its base"):
         restore(tmp_path / "bundle", tmp_path / "restored")

@@ -1,6 +1,10 @@
 """Real Postgres, real translator: each headline is translated once, kept with its article, shown where it is."""
 
 import asyncio
+import json
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +18,9 @@ from sqlalchemy import Engine, text
 from crosswind.dashboard.components import article_table
 from crosswind.dashboard.queries import Reader, Wanted
 from crosswind.dashboard.view import View
+from crosswind.errors import BundleError
+from crosswind.export import translator as files
+from crosswind.export.bundle import MANIFEST
 from crosswind.settings import load_settings
 from crosswind.stream.adapters.postgres.store import PostgresTrendStore
 from crosswind.stream.adapters.postgres.translation_tables import TranslationRow
@@ -84,6 +91,59 @@ def test_a_translation_by_another_model_is_made_anew(stored: Engine, translators
     assert len(translator.asked) == 2
 
 
+def resealed(folder: Path, **changes: str) -> str:
+    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+    return files.seal(folder, {name: manifest[name] for name in manifest} | changes).version
+
+
+def test_a_translator_that_is_added_anew_is_used_at_once(stored: Engine, translators: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(translators, tmp_path / "t")
+    translator = OnnxTranslator(folder)
+    service = Translations(translator, PostgresTranslations(stored))
+    before = service.translate("live", IDS[:1], "en")[IDS[0]].model
+    version = resealed(folder / "de-en", base="a better one")
+    assert translator.version("de", "en") == version != before
+    assert [one.article_id for one in service.look("live", IDS[:1], "en")[1]] == IDS[:1]
+    assert service.translate("live", IDS[:1], "en")[IDS[0]].model == version
+    assert translator._open["de", "en"].manifest.version == version
+    assert service.look("live", IDS[:1], "en")[1] == []
+
+
+@pytest.fixture
+def half_broken(stored: Engine, translators: Path, tmp_path: Path) -> Path:
+    """A folder with two pairs of which de-en is damaged; a French article is stored, too."""
+    article = scored_article(9, title="Der Gewinn steigt deutlich", lang="fr")
+    PostgresTrendStore(stored).ingest("live", [Delivery(article, 0)])
+    folder = shutil.copytree(translators, tmp_path / "t")
+    shutil.copytree(folder / "de-en", folder / "fr-en")
+    resealed(folder / "fr-en", source="fr")
+    (folder / "de-en" / files.PIECES).write_text("{}")
+    return folder
+
+
+def test_a_damaged_pair_is_named_and_holds_up_no_other(stored: Engine, half_broken: Path) -> None:
+    told: list[tuple[str, int, Exception]] = []
+    service = Translations(OnnxTranslator(half_broken), PostgresTranslations(stored), lambda *one: told.append(one))
+    found = service.translate("live", [*IDS, f"{9:032x}"], "en")
+    assert found.keys() == {IDS[1], f"{9:032x}"}
+    assert found[f"{9:032x}"].text == "Profit rises sharply"
+    ((pair, count, error),) = told
+    assert (pair, count, type(error)) == ("de-en", 2, BundleError)
+    assert "altered" in str(error)
+
+
+@pytest.mark.usefixtures("stored")
+def test_the_command_translates_what_it_can_and_names_the_damaged_pair(half_broken: Path, database_url: str) -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "crosswind", "translate", "articles", "--to", "en", "--translators", str(half_broken),
+         "--database-url", database_url],
+        capture_output=True, text=True, cwd=Path(__file__).parents[3],
+    )  # fmt: skip
+    assert found.returncode == 4
+    assert "1 headlines translated to en, from de, fr" in found.stdout
+    assert "de-en cannot be used" in found.stderr
+
+
 def test_translations_go_with_their_article_and_of_gone_ones_none_is_kept(stored: Engine, translators: Path) -> None:
     store = PostgresTranslations(stored)
     service = Translations(OnnxTranslator(translators), store)
@@ -99,9 +159,12 @@ def test_translations_go_with_their_article_and_of_gone_ones_none_is_kept(stored
 
 def test_what_is_left_to_translate_is_known(stored: Engine, translators: Path) -> None:
     store = PostgresTranslations(stored)
-    assert store.untranslated("live", "en", ["de"], 10) == [IDS[3], IDS[0]]
-    Translations(OnnxTranslator(translators), store).translate("live", IDS[:1], "en")
-    assert store.untranslated("live", "en", ["de"], 10) == [IDS[3]]
+    translator = OnnxTranslator(translators)
+    models = {"de": translator.version("de", "en") or ""}
+    assert store.untranslated("live", "en", models, 10) == [IDS[3], IDS[0]]
+    Translations(translator, store).translate("live", IDS[:1], "en")
+    assert store.untranslated("live", "en", models, 10) == [IDS[3]]
+    assert store.untranslated("live", "en", {"de": "a newer model"}, 10) == [IDS[3], IDS[0]]
 
 
 def test_the_page_shows_what_is_known_and_then_the_rest(stored: Engine, translators: Path) -> None:

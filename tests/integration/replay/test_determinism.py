@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import Engine
@@ -25,7 +26,7 @@ from crosswind.stream.replay.through import RunWorker, Way, replay_through_kafka
 from crosswind.stream.service.rules import load_rules
 from tests.integration.alerts.world import LATENESS, World
 from tests.processes import wait_for
-from tests.unit.replay.world import Simulated, articles, fired, log_of, table
+from tests.unit.replay.world import Simulated, articles, at, fired, log_of, table
 
 
 @pytest.fixture(scope="module")
@@ -88,12 +89,15 @@ class Kafka:
     bundle: Path
     folder: Path
 
-    def log(self, partitions: int, batch: int = 0, on_step: Callable[[int], None] = lambda n: None) -> bytes:
+    def log(
+        self, partitions: int, batch: int = 0, on_step: Callable[[int], None] = lambda n: None,
+        clock: Clock = Clock.PUBLISHED, feed: pa.Table | None = None,
+    ) -> bytes:  # fmt: skip
         stage = Stage(self.folder / "staged")
         if not stage.whole:
-            stage.fill([table()], Clock.PUBLISHED, LATENESS)
-        run = f"matrix-{partitions}-{batch}"
-        plan = Plan(run, load_rules(), self.folder, Pace(), batch=batch, progress=on_step)
+            stage.fill([table() if feed is None else feed], clock, LATENESS)
+        run = f"matrix-{partitions}-{batch}-{clock}"
+        plan = Plan(run, load_rules(), self.folder, Pace(), clock=clock, batch=batch, progress=on_step)
         settings = {"model": str(self.bundle), "session_timeout": "2.0"}
         way = Way(self.address, self.database_url, self.engine, partitions=partitions, worker_settings=settings)
         return replay_through_kafka(stage, plan, way, self.folder).log.read_bytes()
@@ -111,6 +115,18 @@ def apache(kafka: str, database_url: str, engine: Engine, tiny_bundle: Path, tmp
 
 def test_through_the_embedded_broker(embedded: Kafka, expected: bytes) -> None:
     assert embedded.log(1) == expected
+
+
+@pytest.mark.parametrize("clock", Clock)
+def test_a_replay_through_kafka_is_the_one_in_process(embedded: Kafka, tmp_path: Path, clock: Clock) -> None:
+    """What tells of the crisis was received hours late."""
+    late = timedelta(hours=8)
+    feed = table([at(one, first_seen_at=one.article.first_seen_at + late * (one.score.topic == "credit"))
+                  for one in articles()])  # fmt: skip
+    here = log_of(tmp_path / "here", feed, clock=clock)
+    assert embedded.log(1, clock=clock, feed=feed) == here
+    hours = {row["at"][11:13] for row in fired(here) if row["topic"] == "credit"}
+    assert hours == ({"09"} if clock is Clock.PUBLISHED else {"17"})
 
 
 @pytest.mark.parametrize("partitions", [4, pytest.param(8, marks=pytest.mark.full)])

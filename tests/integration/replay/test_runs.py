@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,7 +15,13 @@ from sqlalchemy import Engine, text
 
 from crosswind.stream.adapters.kafka.topics import ensure_topics
 from crosswind.stream.adapters.postgres import runs
-from crosswind.stream.replay.through import Way, delete_rows, delete_topics, settings_of
+from crosswind.stream.adapters.postgres.retention import sweep
+from crosswind.stream.adapters.postgres.store import PostgresTrendStore
+from crosswind.stream.adapters.retention_loop import policy_of
+from crosswind.stream.domain.ingest import Delivery
+from crosswind.stream.domain.retention import Policy, Swept
+from crosswind.stream.replay.through import TABLES, Way, delete_rows, delete_topics, settings_of
+from tests.builders import scored_article
 from tests.integration.alerts.world import World, short_feed
 from tests.processes import wait_for
 from tests.unit.replay.world import table
@@ -50,6 +57,40 @@ def test_deleting_a_run_leaves_the_others(engine: Engine) -> None:
     for name in ("article", "bucket", "bucket_hour", "watermark"):
         assert replay.rows(f"SELECT 1 FROM {name} WHERE run = :run") == []
     assert live.rows("SELECT count(*) FROM bucket WHERE run = :run") == before
+
+
+def test_deleting_a_run_leaves_no_table_out(engine: Engine) -> None:
+    with engine.connect() as connection:
+        found = connection.execute(text(
+            "SELECT table_name FROM information_schema.columns WHERE table_schema = 'public' AND column_name = 'run'"
+        )).scalars()  # fmt: skip
+        assert set(found) - {"subscription"} == set(TABLES)
+
+
+def test_a_deleted_run_can_be_run_again(engine: Engine) -> None:
+    """What a sweep dropped of it is taken in anew."""
+    feed = [scored_article(n, minutes=n * 1440, title=f"Bank {n} fails") for n in range(20)]
+    store, replay = PostgresTrendStore(engine), World(engine, "again")
+    deliveries = [Delivery(one, 0) for one in feed]
+    store.ingest("again", deliveries)
+    replay.alert_engine().tick()
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO engine (run, evaluated_to, state) VALUES ('again', :at, '{}')"
+                                " ON CONFLICT (run) DO UPDATE SET evaluated_to = excluded.evaluated_to"),
+                           {"at": feed[-1].article.published_at})  # fmt: skip
+    assert sweep(engine, "again", Policy.of_days(8, None)) == Swept(articles=11)
+    assert delete_rows(engine, "again") == 9
+    store.ingest("again", deliveries)
+    assert replay.rows("SELECT count(*) FROM article WHERE run = :run") == [(20,)]
+
+
+def test_the_worker_of_a_replay_drops_nothing(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    way = Way("127.0.0.1:1", "postgresql://nobody@localhost/none", engine)
+    assert not policy_of(settings_of("kept", way, tmp_path))
+    monkeypatch.setenv("CROSSWIND_KEEP_ARTICLES_DAYS", "8")
+    monkeypatch.setenv("CROSSWIND_KEEP_MINUTES_DAYS", "30")
+    horizons = policy_of(settings_of("kept", way, tmp_path)).horizons(datetime(2026, 1, 1, tzinfo=UTC))
+    assert horizons.articles == horizons.minutes == datetime(1926, 1, 26, tzinfo=UTC)
 
 
 def test_runs_and_backtests_are_kept(engine: Engine) -> None:

@@ -3,25 +3,29 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import Engine, text
 
+from crosswind.errors import SettingsError
 from crosswind.settings import load_settings
 from crosswind.stream.adapters.postgres.store import PostgresTrendStore
+from crosswind.stream.domain.identity import article_id
 from crosswind.stream.domain.ingest import Delivery
 from crosswind.stream.replay import runs
 from crosswind.stream.replay.columns import Filter
 from crosswind.stream.replay.inprocess import Plan
 from crosswind.stream.replay.job import Job
-from crosswind.stream.replay.sources import Stretch
+from crosswind.stream.replay.sources import Stretch, Unscored
 from crosswind.stream.replay.stage import Clock, Stage
 from crosswind.stream.replay.through import Way, replay_through_kafka
 from crosswind.stream.service.rules import load_rules
-from tests.builders import scored_article
+from tests.builders import START, scored_article
 from tests.integration.alerts.world import LATENESS
 from tests.unit.replay.world import articles, at, log_of, table
 
@@ -70,6 +74,33 @@ def test_of_a_mixed_feed_only_what_has_no_score_is_scored(tmp_path: Path, throug
     ((topic, model),) = found.values()
     assert topic == "credit"
     assert model not in ("none", given.score.model)
+
+
+def _late(given: str | None) -> pa.Table:
+    """An unscored article, received six hours after it was published."""
+    seen = START + timedelta(hours=6)
+    ident = article_id(source="s", given=given, title="Bank fails", body="", url=None, published_at=START)
+    late = at(scored_article(1), article_id=ident, source="s", title="Bank fails", body="",
+              url=None, published_at=START, first_seen_at=seen)  # fmt: skip
+    found = table([replace(late, score=replace(late.score, model=Unscored.version))])
+    place = found.column_names.index("given_id")
+    return found.set_column(place, "given_id", pa.array([given], pa.string()))
+
+
+def test_what_the_worker_scores_counts_by_the_clock_of_the_replay(
+    broker: str, database_url: str, engine: Engine, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    way = Way(broker, database_url, engine, partitions=1, worker_settings={"model": str(tiny_bundle)})
+    plan = Plan("again", load_rules(), tmp_path, clock=Clock.KNOWN)
+    stage = Stage(tmp_path / "staged")
+    stage.fill([_late(None)], Clock.KNOWN, LATENESS)
+    with pytest.raises(SettingsError, match=r"1 articles came late.*leave out --through-kafka"):
+        replay_through_kafka(stage, plan, way, tmp_path)
+    stage.fill([_late("7")], Clock.KNOWN, LATENESS)
+    assert replay_through_kafka(stage, plan, way, tmp_path).finished
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT topic, published_at FROM article WHERE run = 'again'")).all()
+    assert found == [("credit", START + timedelta(hours=6) - LATENESS)]
 
 
 def test_no_minute_is_told_because_later_ones_are_stored(

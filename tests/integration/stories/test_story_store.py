@@ -1,5 +1,6 @@
 """Stories on a real Postgres: meanings kept with articles, assignment by closed minutes, restarts, merges, counts."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -21,6 +22,7 @@ from crosswind.stream.domain.stories.meaning import pack
 from crosswind.stream.domain.stories.story import Assignment, Merge, Novelty, Telling
 from crosswind.stream.service.stories import StoryEngine
 from tests.builders import START, scored_article
+from tests.integration.stories.world import feed
 
 EVENTS = np.random.default_rng(3).standard_normal((5, 32))
 NAMES = ("Orbex", "Halvorsen", "Quillon", "Bramley", "Tsumugi")
@@ -71,6 +73,52 @@ def test_batches_restarts_and_redelivery_change_nothing(engine: Engine, chunk: i
     put(engine, [LAST])
     engine_of(engine, chunk).tick()
     assert where(engine) == {f"{n:032x}": f"{n % 4:032x}" for n in range(24)}
+
+
+def engines(engine: Engine, count: int, built: list[int], run: str) -> list[StoryEngine]:
+    """Workers; `built` counts how often each makes its memory."""
+
+    def maker(number: int) -> Callable[[], Stories]:
+        def make() -> Stories:
+            built[number] += 1
+            return Stories(StoryIndex)
+
+        return make
+
+    store = PostgresStoryStore(engine)
+    return [StoryEngine(store, run, maker(n), timedelta(0), 0.0, chunk=7) for n in range(count)]
+
+
+def test_workers_that_take_turns_give_what_one_gives_and_read_all_back_once(engine: Engine) -> None:
+    """Of a feed in which stories merge."""
+    articles = sorted(feed(), key=lambda one: (one.article.published_at, one.article.article_id))[:600]
+    built = [0, 0, 0]
+    both, (alone,) = engines(engine, 2, built, "two"), engines(engine, 1, built[2:], "one")
+    for turn, start in enumerate(range(0, len(articles), 25)):
+        for run, worker in (("two", both[turn % 2]), ("one", alone)):
+            deliveries = [Delivery(one, 0) for one in articles[start : start + 25]]
+            PostgresTrendStore(engine, meanings=True).ingest(run, deliveries)
+            worker.tick()
+    query = text("SELECT article_id, story_id, joined, novelty, reason, similarity_ppm, seq FROM story_member "
+                 "WHERE run = :run ORDER BY seq")  # fmt: skip
+    with engine.connect() as connection:
+        one, two = (connection.execute(query, {"run": run}).all() for run in ("one", "two"))
+        merges = connection.execute(text("SELECT count(*) FROM story WHERE merged_into IS NOT NULL")).scalar_one()
+    assert len(one) > 500
+    assert one == two
+    assert merges > 10
+    assert built[:2] == [1, 1]
+
+
+def test_an_article_that_comes_seven_hours_late_gets_its_story(engine: Engine) -> None:
+    hours = [replace(one, article=replace(one.article, published_at=START + timedelta(hours=n))) for n, one in
+             enumerate([*FEED[:10], LAST])]  # fmt: skip
+    worker = engine_of(engine)
+    put(engine, [*hours[:1], *hours[2:10]])
+    worker.tick()
+    put(engine, [hours[1], hours[10]])
+    worker.tick()
+    assert where(engine)[f"{1:032x}"] == f"{5:032x}"  # the other one that tells the event
 
 
 def test_an_open_minute_waits(engine: Engine) -> None:

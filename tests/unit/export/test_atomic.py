@@ -1,10 +1,12 @@
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from crosswind.errors import BundleError
+from crosswind.export import atomic
 from crosswind.export.atomic import publish, staging
 from crosswind.export.bundle import MANIFEST
 
@@ -57,3 +59,42 @@ def test_a_folder_that_is_no_bundle_is_never_overwritten(tmp_path: Path) -> None
     with pytest.raises(BundleError, match="is not a bundle"):
         build(tmp_path / "b", "new")
     assert (tmp_path / "b" / "thesis.txt").read_text() == "mine"
+
+
+def test_two_that_build_for_one_target_at_a_time_do_not_touch_each_other(tmp_path: Path) -> None:
+    with staging(tmp_path / "b") as one, staging(tmp_path / "b") as other:
+        for folder in (one, other):
+            (folder / "bundle").mkdir()
+            (folder / "bundle" / MANIFEST).write_text(folder.name)
+        publish(one / "bundle", tmp_path / "b")
+        publish(other / "bundle", tmp_path / "b")
+    assert (tmp_path / "b" / MANIFEST).read_text() == other.name
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_folder_of_another_container_is_left_for_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("platform.node", lambda: "another")
+        elsewhere.setattr("os.getpid", lambda: 2**22 + 1)  # no process here has this id
+        with staging(tmp_path / "b") as theirs:
+            kept = shutil.copytree(theirs, tmp_path / "kept")
+    (kept / "graph").write_text("x")
+    kept.rename(theirs)
+    build(tmp_path / "b", "new")
+    assert (theirs / "graph").read_text() == "x"
+    for path in (theirs / "graph", theirs):
+        os.utime(path, (0, 0))
+    build(tmp_path / "b", "newer")
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_what_was_left_while_a_former_bundle_went_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where two folders cannot change places in one step."""
+    monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
+    former(tmp_path / "b")
+    former(tmp_path / ".b.old")
+    build(tmp_path / "b", "new")
+    assert (tmp_path / "b" / MANIFEST).read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]

@@ -10,11 +10,15 @@ from typing import Any
 import onnx
 import pytest
 from onnx import TensorProto
+from typer.testing import CliRunner
 
 from crosswind.errors import BundleError, ProviderError
 from crosswind.export.bundle import MANIFEST, MODEL, TOKENIZER, seal, verify
+from crosswind.export.cli import app
 from crosswind.export.inspect import check, diff
+from crosswind.models.rows import Row
 from crosswind.stream.adapters.onnx_scorer import OnnxScorer
+from tests.integration.deployment.bundles import opposite
 
 
 @pytest.fixture
@@ -134,3 +138,41 @@ def test_version_follows_content(bundle: Path, tiny_bundle: Path) -> None:
     assert diff(bundle, tiny_bundle)["fields"] == {}
     reseal(bundle, lambda manifest: manifest.update(unsure_below=0.5))
     assert set(diff(bundle, tiny_bundle)["fields"]) == {"version", "unsure_below"}
+
+
+ROWS = [Row(text=text, lang="en", source="t") for text in ("profit falls", "bank rises", "oil today")]
+
+
+def flips(one: Path, other: Path) -> dict[str, int]:
+    return {row["head"]: row["flips"] for row in diff(one, other, ROWS)["answers"] if row["lang"] == "en"}
+
+
+@pytest.mark.parametrize("change", [
+    lambda manifest: manifest.update(unsure_below=0.9999999),
+    lambda manifest: manifest["heads"][1].update(temperature=1000.0),
+])  # fmt: skip
+def test_each_bundle_answers_by_its_own_threshold_and_temperature(
+    change: Callable[[dict[str, Any]], None], bundle: Path, tiny_bundle: Path
+) -> None:
+    reseal(bundle, change)
+    assert flips(tiny_bundle, bundle) == flips(bundle, tiny_bundle) == {"topic": 0, "sentiment": 2}
+
+
+def test_labels_are_compared_by_name(tiny_bundle: Path, tmp_path: Path) -> None:
+    other = opposite(tiny_bundle, tmp_path / "other")
+    assert flips(tiny_bundle, other)["sentiment"] == 2
+    reseal(other, lambda manifest: manifest["heads"][1]["labels"].reverse())
+    assert flips(tiny_bundle, other) == {"topic": 0, "sentiment": 0}
+    assert diff(tiny_bundle, other, ROWS)["not_compared"] == []
+
+
+def test_heads_that_cannot_be_compared_are_named(bundle: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    reseal(bundle, lambda manifest: manifest["heads"][1].update(labels=["up", "flat", "down"], name="sentiment"))
+    reseal(bundle, lambda manifest: manifest.update(smoke=[]))
+    assert flips(tiny_bundle, bundle) == {"topic": 0}
+    (row,) = diff(tiny_bundle, bundle, ROWS)["not_compared"]
+    assert row == {"head": "sentiment", "before": ("positive", "neutral", "negative"), "after": ("up", "flat", "down")}
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text(json.dumps({"text": "profit falls", "lang": "en"}))
+    said = CliRunner().invoke(app, ["bundle", "diff", str(tiny_bundle), str(bundle), "--texts", str(texts)]).output
+    assert "sentiment: not compared, the labels differ: positive, neutral, negative -> up, flat, down" in said

@@ -111,7 +111,21 @@ def test_an_unsure_sentiment_is_answered_neutral_and_a_topic_is_not() -> None:
     assert answers(flat, topic, 0.5).tolist() == [2]
 
 
-@given(st.integers(1, 200), st.data())
+@given(st.integers(1, 100_000), st.data())
 def test_binomial_tail_falls_from_one_as_k_grows(n: int, data: st.DataObject) -> None:
     k = data.draw(st.integers(0, n))
     assert 0 <= binomial_tail(n, k + 1, 0.01) <= binomial_tail(n, k, 0.01) <= binomial_tail(n, 0, 0.01) == 1
+
+
+def test_a_language_with_many_texts_is_judged() -> None:
+    texts = rows(20_000, "sv", None)
+    found = states(logits(*[0] * 20_000), logits(*[0] * 19_500, *[1] * 500), texts)
+    assert found["sv", "agreement"] is State.FAILED
+
+
+def test_each_side_is_answered_by_its_own_head_and_threshold() -> None:
+    """Sure at temperature 1 and threshold 0.5, unsure at temperature 9; the logits are the same."""
+    same, warm = logits(0, 2), Head(name="sentiment", labels=HEAD.labels, temperature=9.0)
+    assert compare(rows(2), HEAD, same, same, 0.5)[0].flips == 0
+    assert compare(rows(2), HEAD, same, same, 0.5, (warm, 0.5))[0].flips == 2
+    assert compare(rows(2), HEAD, same, same, 0.5, (warm, 0.0))[0].flips == 0

@@ -5,12 +5,17 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any, ClassVar
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.spec import AbstractFileSystem
+from fsspec.utils import infer_storage_options
 
 from crosswind.errors import BundleError
 from crosswind.export.bundle import MANIFEST, MODEL, TOKENIZER, verify
@@ -180,3 +185,90 @@ def test_a_disk_that_fills_half_way_adds_nothing_and_keeps_what_was_there(tiny_b
     assert [path.name for path in models.iterdir()] == [kept]
     assert verify(models / kept)
     shutil.rmtree(large)
+
+
+def test_two_threads_fetch_one_version_and_copy_it_once(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(f"memory://{uuid.uuid4().hex}")
+    version = registry.add(tiny_bundle).version
+    real, copied, begun, go_on = MemoryFileSystem.get_file, [], threading.Event(), threading.Event()
+
+    def slow(self: MemoryFileSystem, source: str, *rest: object) -> object:
+        copied.append(source.rpartition("/")[2])
+        begun.set()
+        assert go_on.wait(60)
+        return real(self, source, *rest)
+
+    monkeypatch.setattr(MemoryFileSystem, "get_file", slow)
+    with ThreadPoolExecutor(2) as threads:
+        live = threads.submit(fetch, registry.address(version), version, tmp_path / "cache")
+        assert begun.wait(60)
+        shadow = threads.submit(fetch, registry.address(version), version, tmp_path / "cache")
+        wait([shadow], 0.5)  # time to get into the way of the first, which is half-way
+        go_on.set()
+    assert live.result() == shadow.result() == tmp_path / "cache" / version
+    assert verify(live.result()).version == version
+    assert sorted(copied) == sorted(set(copied))
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [version]
+
+
+class Remote(MemoryFileSystem):
+    """As s3fs it asks for a listing once, as webhdfs:// its paths are without the host."""
+
+    protocol = "toy"
+    hosts: ClassVar[dict[str, tuple[dict[str, Any], list[str]]]] = {}
+    find = AbstractFileSystem.find  # by listings; the memory's looks past them
+
+    def __init__(self, host: str, **options: Any) -> None:
+        super().__init__(host=host, **options)
+        self.store, self.pseudo_dirs = self.hosts.setdefault(host, ({}, [""]))
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return super()._strip_protocol(infer_storage_options(path)["path"])
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, str]:
+        return {"host": infer_storage_options(path)["host"]}
+
+    def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:
+        path = self._strip_protocol(path)
+        if path not in self.dircache:
+            self.dircache[path] = super().ls(path, detail=True)
+        return self.dircache[path] if detail else sorted(one["name"] for one in self.dircache[path])
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        self.dircache.clear()
+
+
+@pytest.fixture
+def remote() -> str:
+    fsspec.register_implementation("toy", Remote, clobber=True)
+    return f"toy://{uuid.uuid4().hex}/models"
+
+
+def test_what_another_process_added_is_seen(remote: str, tiny_bundle: Path, tmp_path: Path) -> None:
+    registry = Registry(remote)
+    first = registry.add(tiny_bundle)
+    assert registry.bundles() == [first]
+    other = variant(tiny_bundle, tmp_path / "other", "other")
+    version = verify(other).version
+    theirs = Remote(infer_storage_options(remote)["host"], skip_instance_cache=True)
+    for path in other.iterdir():
+        theirs.pipe_file(f"/models/{version}/{path.name}", path.read_bytes())
+    assert {manifest.version for manifest in registry.bundles()} == {first.version, version}
+    assert registry.find("other").version == version
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_an_address_keeps_its_host(end: str, remote: str, tiny_bundle: Path, tmp_path: Path) -> None:
+    registry = Registry(remote + end)
+    version = registry.add(tiny_bundle).version
+    assert registry.address(version) == f"{remote}/{version}"
+    assert verify(fetch(registry.address(version), version, tmp_path / "cache")).version == version
+
+
+def test_a_local_address_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Registry("models").address("0000") == f"file://{tmp_path}/models/0000"

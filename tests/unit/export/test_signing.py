@@ -73,6 +73,14 @@ def test_a_key_is_never_overwritten_and_no_other_file_is_taken_for_one(bundle: P
         verify(sign(bundle, tmp_path / "key") and bundle, "rubbish")
 
 
+def test_a_public_key_is_never_overwritten_and_then_no_private_one_is_made(tmp_path: Path) -> None:
+    (tmp_path / "key.pub").write_text("what workers trust")
+    with pytest.raises(SettingsError, match=r"key\.pub exists; it will not be overwritten"):
+        keygen(tmp_path / "key")
+    assert (tmp_path / "key.pub").read_text() == "what workers trust"
+    assert not (tmp_path / "key").exists()
+
+
 def test_the_commands_make_a_key_sign_and_verify(bundle: Path, tmp_path: Path) -> None:
     runner, key = CliRunner(), str(tmp_path / "key")
     assert runner.invoke(app, ["bundle", "keygen", key]).exit_code == 0

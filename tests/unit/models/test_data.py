@@ -72,6 +72,38 @@ def test_a_long_text_with_one_word_changed_is_a_near_duplicate() -> None:
     assert duplicates.near_duplicates([text.replace("Thursday", "Tuesday")], [text]) == {0}
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_nearly_all_near_duplicates_are_found(seed: int) -> None:
+    rng = random.Random(seed)
+    words = ["".join(rng.choices("abcdefghijklmnoprstuvwy", k=rng.randint(2, 9))) for _ in range(900)]
+    pairs: list[tuple[str, str]] = []
+    while len(pairs) < 400:
+        told = rng.choices(words, k=14)
+        at = rng.randrange(14)
+        again = [*told[:at], rng.choice(words), *told[at + 1 :]]
+        pair = " ".join(told), " ".join(again)
+        if pair[0] != pair[1] and duplicates.similarity(*pair) >= 0.8:
+            pairs.append(pair)
+    found = sum(bool(duplicates.near_duplicates([one], [other])) for one, other in pairs)
+    assert found >= 0.98 * len(pairs)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("टाटा ने शेयर बेचे", "टाटा ने शेयर बचे"), ("ราคาข้าวขึ้น", "ราคาขาวขน"), ("कि", "की")]
+)
+def test_vowel_signs_tell_words_apart(one: str, other: str) -> None:
+    assert duplicates.fold(one) != duplicates.fold(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("BİRLİK 3", "birlik"), ("جداً", "جدا"), ("שָׁלוֹם", "שלום"), ("Oil up 📈\ufe0f", "OIL UP"),
+     ("1\ufe0f\u20e3 oil", "oil"), ("Cafe\u0301", "CAFÉ"), ("टाटा ने 5 शेयर बेचे। https://x.in/टा", "टाटा ने शेयर बेचे")],
+)  # fmt: skip
+def test_marks_that_spell_nothing_do_not_count(one: str, other: str) -> None:
+    assert duplicates.fold(one) == duplicates.fold(other)
+
+
 def test_different_texts_are_no_duplicates() -> None:
     assert duplicates.near_duplicates(["Oil prices fall sharply"], ["Gold miners expand in Peru"]) == set()
 

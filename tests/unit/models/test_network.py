@@ -9,7 +9,16 @@ from transformers import PreTrainedTokenizerFast
 
 from crosswind.errors import ModelError
 from crosswind.models import encoder
-from crosswind.models.network import IGNORE, Manifest, Network, load_model, masked_loss, read_manifest, save_model
+from crosswind.models.network import (
+    IGNORE,
+    Manifest,
+    Network,
+    load_model,
+    masked_loss,
+    read_manifest,
+    save_model,
+    write_manifest,
+)
 from tests.unit.models.tiny import TASKS
 
 
@@ -106,6 +115,13 @@ def test_a_wrong_manifest_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "crosswind.json").write_text(content, encoding="utf-8")
     with pytest.raises(ModelError, match=r"crosswind\.json"):
         read_manifest(tmp_path)
+
+
+def test_a_manifest_that_cannot_be_written_whole_leaves_the_former(tmp_path: Path) -> None:
+    write_manifest(tmp_path, Manifest(base="tiny", tasks=TASKS))
+    with pytest.raises(UnicodeEncodeError):  # a file name that is not UTF-8 comes so into the command
+        write_manifest(tmp_path, Manifest(base="other", command="crosswind train --out \udcff"))
+    assert read_manifest(tmp_path).base == "tiny"
 
 
 def test_a_base_that_is_not_there_is_a_model_error(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from crosswind.errors import DataError
+from crosswind.errors import CrosswindError, DataError, SettingsError
 from crosswind.models import prepare
+from crosswind.models.cli import app
 from crosswind.models.duplicates import fold
 from crosswind.models.rows import Row
 
@@ -27,6 +29,10 @@ RECORDS = [{"headline": f"Firm {chr(65 + i % 26)}{chr(97 + i // 26)} tells about
         ("Oil falls. Read more »", "Oil falls."),
         ("x < y and y > z", "x < y and y > z"),
         ("<script>alert(1)</script>News", "News"),
+        ("&lt;p&gt;Profit rises&lt;/p&gt;", "Profit rises"),
+        ("&lt;a href=&quot;/x&quot;&gt;Profit&lt;/a&gt;<BR/>rises", "Profit rises"),
+        ("EPS<Peer average but P/E>20", "EPS<Peer average but P/E>20"),
+        ("Margin A<B and C>D", "Margin A<B and C>D"),
     ],
 )
 def test_cleaning(dirty: str, expected: str) -> None:
@@ -75,12 +81,36 @@ def test_an_unreadable_file_is_a_data_error(tmp_path: Path, name: str, content: 
         list(prepare.read_table(tmp_path / name))
 
 
+def test_a_broken_parquet_file_is_a_data_error(tmp_path: Path) -> None:
+    (tmp_path / "x.parquet").write_bytes(b"PAR1nonsense")
+    with pytest.raises(DataError, match=r"x\.parquet cannot be read to its end"):
+        list(prepare.read_table(tmp_path / "x.parquet"))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+@pytest.mark.parametrize("damage", ["cut", "altered", "no gzip"])
+def test_a_damaged_gzip_file_is_a_data_error(tmp_path: Path, kind: str, damage: str) -> None:
+    plain = b"".join(b'{"text": "a%d", "lang": "en"}\n' % i for i in range(5000))
+    packed = gzip.compress(plain if kind == "jsonl" else b"text,lang\n" + b"a,en\n" * 9000)
+    path = tmp_path / f"x.{kind}.gz"
+    damaged = {"cut": packed[: len(packed) // 2], "altered": packed[:10] + b"\xff" * 99, "no gzip": plain}
+    path.write_bytes(damaged[damage])
+    with pytest.raises(DataError, match=rf"x\.{kind}\.gz cannot be read to its end: .*complete"):
+        list(prepare.read_table(path))
+
+
 @pytest.mark.parametrize(
     ("mapping", "match"), [({"text": "title"}, "no column"), ({"mood": "tone"}, "cannot map"), ({}, "no language")]
 )
 def test_a_wrong_mapping_is_a_data_error(mapping: dict[str, str], match: str) -> None:
     with pytest.raises(DataError, match=match):
         list(prepare.to_rows([{"text": "News", "tone": "good"}], mapping))
+
+
+def test_a_csv_row_longer_than_its_head_does_not_hide_which_column_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("text,lang\nNews,en,more\n", encoding="utf-8")
+    with pytest.raises(DataError, match="no column"):
+        list(prepare.to_rows(prepare.read_table(tmp_path / "x.csv"), {"text": "title"}))
 
 
 def row(text: str, sentiment: str | None = "positive", lang: str = "en") -> Row:
@@ -122,10 +152,13 @@ def test_the_split_keeps_the_shares_of_languages_and_labels() -> None:
 def test_shares_must_add_up() -> None:
     with pytest.raises(DataError, match="add up"):
         prepare.prepare([row("x")], (0.5, 0.1, 0.1))
+    with pytest.raises(DataError, match="add up"):
+        prepare.prepare([row("x")], (float("nan"), 0.5, 0.5))
 
 
 def test_what_is_written_reads_back_and_has_a_card(tmp_path: Path) -> None:
-    rows = list(prepare.to_rows(RECORDS, {"text": "headline", "sentiment": "tone"}))
+    labels = {"good": "positive", "bad": "negative"}
+    rows = list(prepare.to_rows(RECORDS, {"text": "headline", "sentiment": "tone"}, labels=labels))
     prepared = prepare.prepare(rows)
     prepare.write(prepared, tmp_path, "CC0")
     again = prepare.read_prepared(tmp_path / "train.jsonl")
@@ -135,3 +168,56 @@ def test_what_is_written_reads_back_and_has_a_card(tmp_path: Path) -> None:
     card = (tmp_path / "card.md").read_text(encoding="utf-8")
     assert "Licence: CC0" in card
     assert "| de |" in card
+
+
+def run(*arguments: str | Path) -> str:
+    """What a command prints; errors of ours are raised, and anything else too."""
+    found = CliRunner().invoke(app, [str(a) for a in arguments])
+    if found.exception:
+        raise found.exception
+    return found.output
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    path = tmp_path / "in.csv"
+    lines = [f"bank profit {chr(97 + i) * 5} rises,en,{'positive' if i % 2 else 'gut'}\n" for i in range(20)]
+    path.write_text("text,lang,sentiment\n" + "".join(lines), encoding="utf-8")
+    return path
+
+
+def test_a_label_that_is_not_in_the_taxonomy_ends_prepare_unless_it_is_mapped(labelled: Path, tmp_path: Path) -> None:
+    said = r"row 1: sentiment 'gut' is not among positive, neutral, negative; .* --label 'gut='"
+    with pytest.raises(DataError, match=said):
+        run("data", "prepare", labelled, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert "| negative |" in run("data", "prepare", labelled, "--out", tmp_path / "out", "--label", "gut=negative")
+    run("data", "prepare", labelled, "--out", tmp_path / "out", "--label", "gut=")
+    parts = [tmp_path / f"out/{part}.jsonl" for part in ("train", "validation", "test")]
+    again = [r for path in parts for r in prepare.read_prepared(path)]
+    assert {r.sentiment for r in again} == {"positive", None}
+
+
+def test_a_label_that_is_not_in_the_taxonomy_is_named_with_its_file_and_row(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text("".join(json.dumps({"text": "News", "lang": "en", "topic": topic}) + "\n"
+                            for topic in (None, "other", "weather")), encoding="utf-8")  # fmt: skip
+    with pytest.raises(DataError, match=r"own\.jsonl: row 3: topic 'weather' is not among .*other"):
+        prepare.read_prepared(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "match"),
+    [
+        (("data", "prepare", "IN", "--out", "OUT", "--shares", "a,b,c"), DataError, "--shares 'a,b,c': expected"),
+        (("train", "--out", "OUT", "--cap", "demo=many"), DataError, "--cap 'demo=many': expected KEY=NUMBER"),
+        (("train", "--out", "OUT", "--cap", "demo=-1"), DataError, "--cap 'demo=-1': expected KEY=NUMBER"),
+        (("evaluate", "--data", "IN", "--by", "nonsense"), SettingsError, "--by nonsense: expected lang or source"),
+    ],
+)
+def test_an_option_that_cannot_be_is_an_error_of_ours(
+    labelled: Path, tmp_path: Path, arguments: tuple[str, ...], error: type[CrosswindError], match: str
+) -> None:
+    paths = {"IN": labelled, "OUT": tmp_path / "out"}
+    with pytest.raises(error, match=match):
+        run(*(paths.get(a, a) for a in arguments))

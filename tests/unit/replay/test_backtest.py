@@ -8,14 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from crosswind.errors import DataError, SettingsError
 from crosswind.stream.domain.series import Series
 from crosswind.stream.replay import Result
 from crosswind.stream.replay import backtest as run_backtest
+from crosswind.stream.replay import replay as run_replay
 from crosswind.stream.replay import report as reports
 from crosswind.stream.replay.backtest import with_values
+from crosswind.stream.replay.backtest_cli import app
 from crosswind.stream.replay.made import made_feed, truth_csv
 from crosswind.stream.replay.measures import Measures, Period, lead_minutes, match, measure
 from crosswind.stream.replay.preview import Buckets, preview
@@ -25,6 +29,7 @@ from crosswind.stream.replay.study import falls, study
 from crosswind.stream.replay.truth import Alarm, Event, Prices, concerns, events_of, load_truth, prices_of
 from crosswind.stream.service.rules import DEFAULT, load_rules, read_rules, rule_set
 from tests.builders import scored_article
+from tests.integration.stories.world import one_story
 from tests.unit.replay.world import articles, at, table
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -204,6 +209,27 @@ def test_the_same_figures_are_in_every_form(result: Result) -> None:
     rows = list(csv.DictReader(io.StringIO(reports.as_csv(result.found))))
     assert len(rows) == len(result.alarms) == 2
     assert [row["budget"] for row in said["calibration"]] == [0.01, 0.03, 0.1, 0.3, 1.0]
+
+
+@pytest.mark.parametrize("stories", [True, False])
+def test_stories_are_counted_only_where_they_are_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stories: bool
+) -> None:
+    """One event, told ninety times: as a story it is one, and no alarm."""
+    monkeypatch.setenv("CROSSWIND_STORIES", str(stories))
+    pq.write_table(table(one_story()), tmp_path / "feed.parquet")
+    (tmp_path / "rules.yaml").write_bytes(DEFAULT.read_bytes().replace(b"count: headlines", b"count: stories"))
+    truth = [Event("run", START + 9 * HOUR, START + 12 * HOUR, Series("credit"))]
+    (tmp_path / "truth.csv").write_text(truth_csv(truth))
+    asked = ["rules.yaml", "--feed", "feed.parquet", "--truth", "truth.csv", "--no-budgets"]
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(app, asked).output
+    assert f"{0 if stories else 1} of 1 events" in said
+    assert ("median lead none" in said) == stories
+    found = run_backtest("rules.yaml", feed="feed.parquet", truth=truth, budgets=False)
+    assert found.figures["detected"].to_list() == [0 if stories else 1]
+    fired = run_replay("feed.parquet", rules="rules.yaml").filter(pl.col("cause") == "fired")
+    assert ("credit" in fired["topic"]) != stories
 
 
 def test_settings_are_chosen_before_the_split_and_judged_after(result: Result) -> None:

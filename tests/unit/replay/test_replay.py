@@ -1,5 +1,6 @@
 """Replays in process: order, copies, what was known when, and the traps of time."""
 
+import gzip
 import itertools
 import json
 from collections.abc import Iterator
@@ -275,6 +276,19 @@ def test_lines_may_lack_what_others_have(tmp_path: Path) -> None:
         "published_at": datetime(2026, 3, 2, tzinfo=UTC),
     }
     assert [row["given_id"] for row in alone] == [None, "77", "78"]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+@pytest.mark.parametrize("size", [None, -9, 0, 1])
+def test_the_last_line_needs_no_end(tmp_path: Path, name: str, size: int | None) -> None:
+    """Alone in its file, or near the edge of the million bytes that are read at once."""
+    line = json.dumps({**NEEDED, "title": "Z"})
+    before = "" if size is None else json.dumps({**NEEDED, "title": "A", "body": "#"}) + "\n"
+    before = before.replace("#", "x" * (2**20 - len(before) + 1 + (size or 0)))
+    pack = gzip.compress if name.endswith(".gz") else bytes
+    (tmp_path / name).write_bytes(pack((before + line).encode()))
+    rows, bad = _rows_of(tmp_path / name)
+    assert ([row["title"] for row in rows][-1], len(rows), bad) == ("Z", 1 + bool(before), 0)
 
 
 def test_scored_lines_without_a_time_say_so(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from random import Random
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from crosswind.stream.domain.stories.clusters import Stories
 from crosswind.stream.domain.stories.decision import Criteria, Match, Reason, choose, together
 from crosswind.stream.domain.stories.evidence import FEATURES, LIMIT, Learned, Told, Weigher, shipped
 from crosswind.stream.domain.stories.exact import ExactIndex
-from crosswind.stream.domain.stories.facts import Name, agreement, facts_of
+from crosswind.stream.domain.stories.facts import NAMES as NAMES_KEPT
+from crosswind.stream.domain.stories.facts import READ, Name, agreement, facts_of, head_of
 from crosswind.stream.domain.stories.meaning import cosine, pack, unpack
 from crosswind.stream.domain.stories.signature import bands
-from crosswind.stream.domain.stories.story import Assignment, Index, Novelty, Telling
+from crosswind.stream.domain.stories.story import Assignment, Index, Merge, Novelty, Telling
 from tests.builders import START
 
 NAMES = ("Orbex", "Volga", "Quillon", "Bramley", "Tsumugi", "Halden")
@@ -75,29 +77,48 @@ class Stored:
 
     def __init__(self) -> None:
         self.rows: list[tuple[Telling, Assignment]] = []
+        self.merges: dict[str, str] = {}
 
     def save(self, one: Telling, given_out: Assignment) -> None:
         self.rows.append((one, given_out))
         for merge in given_out.merges:
             self.rows = [(a, replace(g, story_id=merge.older) if g.story_id == merge.younger else g)
                          for a, g in self.rows]  # fmt: skip
+            parts = {merge.younger, *(part for part, whole in self.merges.items() if whole == merge.younger)}
+            self.merges |= dict.fromkeys(parts, merge.older)
+
+    def began(self) -> dict[str, datetime]:
+        first = dict[str, datetime]()
+        for one, was in self.rows:
+            first[was.story_id] = min(first.get(was.story_id, one.at), one.at)
+        return first
 
     def remembered(self) -> Stories:
         """A new memory of the stories that are not over; see `StoryEngine`."""
-        stories, last = Stories(ExactIndex, window=WINDOW), dict[str, datetime]()
-        for one, was in self.rows:
-            last[was.story_id] = max(last.get(was.story_id, one.at), one.at)
+        stories, began = Stories(ExactIndex, window=WINDOW), self.began()
         since = max(one.at for one, _ in self.rows) - WINDOW
         for one, was in self.rows:
-            if last[was.story_id] >= since:
+            if began[was.story_id] >= since:
                 stories.restore(one, was.story_id, was.novelty, was.reason, was.similarity)
         return stories
 
+    def catch_up(self, stories: Stories, known: int) -> None:
+        """Tells a memory of the first `known` articles what was given since; see `StoryEngine`."""
+        began, new = self.began(), self.rows[known:]
+        for younger, older in self.merges.items():
+            if older in {was.story_id for _, was in new}:
+                stories.unite(Merge(younger, older), began[older])
+        for one, was in new:
+            stories.restore(one, was.story_id, was.novelty, was.reason, was.similarity)
 
-def goes_on_alike(feed: list[Telling], cut: int) -> None:
+
+def goes_on_alike(feed: list[Telling], cut: int, kept: timedelta | None = None) -> None:
+    """Args: kept: event time after which retention drops an article."""
     stories, stored = Stories(ExactIndex, window=WINDOW), Stored()
     for one in feed[:cut]:
         stored.save(one, stories.assign(one))
+    if kept:
+        stored.rows = [(one, was) for one, was in stored.rows if one.at >= feed[cut - 1].at - kept]
     anew = stored.remembered()
     assert [anew.assign(one) for one in feed[cut:]] == [stories.assign(one) for one in feed[cut:]]
 
@@ -121,7 +142,7 @@ def test_a_story_that_began_late_is_over_when_its_time_is() -> None:
 
 def test_a_text_is_found_in_the_story_that_lives_when_a_later_one_with_the_like_is_over() -> None:
     two, again, fewer = TITLES[1:]
-    feed = made([(0, 0, 0, two, "m"), (1, 1, 0, fewer, "m"), (0, 59, 0, two, "m"), (2, 14, 0, "Volga opens", "m"),
+    feed = made([(0, 0, 0, two, "m"), (1, 1, 5, fewer, "m"), (0, 59, 0, two, "m"), (2, 9, 0, "Volga opens", "m"),
                  (3, 0.5, 0, again, "other")])  # fmt: skip
     stories = Stories(ExactIndex, window=WINDOW)
     found = [stories.assign(one).story_id for one in feed]
@@ -134,6 +155,94 @@ def test_an_old_story_is_over_and_forgotten() -> None:
     stories.assign(telling(0, 0, hours=0))
     assert stories.assign(telling(1, 0, hours=80)).novelty is Novelty.FIRST
     assert len(stories) == 1
+
+
+def test_a_headline_that_recurs_is_a_new_story_when_the_window_is_over() -> None:
+    stories = Stories(ExactIndex, window=WINDOW)
+    feed = [telling(n, 0, "Live: stock markets today", 12 * n) for n in range(20)]
+    found = []
+    for one in feed:
+        found.append(stories.assign(one).story_id)
+        assert len(stories) == 1
+        assert len(stories._members) <= WINDOW / timedelta(hours=12)
+    assert found == [f"{n - n % 7:04}" for n in range(20)]
+    assert len(next(iter(stories._stories.values())).members) == len(stories._members)
+    for cut in range(1, 20):
+        goes_on_alike(feed, cut, kept=timedelta(days=4))
+
+
+def test_a_telling_that_comes_late_is_the_first_of_its_story() -> None:
+    stories = Stories(ExactIndex, window=WINDOW)
+    feed = [telling(n, 0, "Live: stock markets today", hours) for n, hours in enumerate((10, 5, 76, 78))]
+    assert [stories.assign(one).story_id for one in feed] == ["0000", "0000", "0000", "0003"]
+    goes_on_alike(feed, 3)
+
+
+def test_a_story_whose_first_telling_was_dropped_is_read_back_with_what_is_left() -> None:
+    stories = Stories(ExactIndex)
+    stories.restore(telling(1, 0, TITLES[1]), "0000", Novelty.REPEATED, Reason.SAME_TEXT, 1.0)
+    near = stories.assign(telling(2, 0, TITLES[1] + ", again and again"))
+    assert (near.story_id, near.novelty is not Novelty.FIRST) == ("0000", True)
+
+
+SPLIT = Criteria(join=1.0, merge=-4.0)
+"""Makes many stories that turn out to be one."""
+COMPANIES = ("Korabo", "Melrix", "Tanuno", "Viseti")
+Bridges = list[tuple[int, float, float, str, str, str]]
+
+
+def bridging(feed: Bridges) -> list[Telling]:
+    """As `made`, but of one of an event's companies or of both, which makes one story of two."""
+    found, now = [], 0.0
+    for number, (event, step, late, who, tail, model) in enumerate(feed):
+        now += step
+        one, two = COMPANIES[event], COMPANIES[event + 1]
+        title = f"{ {'one': one, 'two': two}.get(who, f'{one} {two}') } {tail}"
+        random = np.random.default_rng(number)
+        meaning = pack(EVENTS[event] + random.choice([0.05, 0.2, 0.4]) * random.standard_normal(48))
+        found.append(telling(number, event, title, now - late, model=model, meaning=meaning))
+    return found
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.sampled_from([0.0, 0.5, 2.0, 8.0, 30.0]), st.sampled_from([0.0, 0.0, 1.0, 6.0]),
+                  st.sampled_from(["one", "two", "both"]), st.sampled_from(["loses 5", "loses 6", "opens", "$"]),
+                  st.sampled_from(["m", "m", "m", "other"])),
+        min_size=4, max_size=40,
+    ), st.lists(st.integers(1, 6), min_size=1, max_size=40),
+)  # fmt: skip
+def test_two_workers_in_turns_give_what_one_gives(feed: Bridges, turns: list[int]) -> None:
+    takes_turns(bridging(feed), turns)
+
+
+def test_merges_by_the_other_worker_are_taken_over() -> None:
+    merges = 0
+    steps = [0.0, 0.1, 0.2, 0.5] * 5 + [30.0]
+    for seed in range(40):
+        random = Random(seed)
+        feed = [(random.randrange(3), random.choice(steps), random.choice([0.0] * 3 + [1.0, 5.0]),
+                 random.choices(["one", "two", "both"], [9, 9, 2])[0], f"{random.randrange(10**6):X}",
+                 random.choice(["m", "m", "m", "m", "other"])) for _ in range(random.randint(15, 45))]  # fmt: skip
+        merges += takes_turns(bridging(feed), [random.randint(1, 6) for _ in range(10)])
+    assert merges > 20
+
+
+def takes_turns(feed: list[Telling], turns: list[int]) -> int:
+    """How many merges there were."""
+    alone, *workers = (Stories(ExactIndex, SPLIT, window=WINDOW) for _ in range(3))
+    stored, known = Stored(), [0, 0]
+    expected, found, turn = [alone.assign(one) for one in feed], list[Assignment](), 0
+    while len(found) < len(feed):
+        me, some = turn % 2, feed[len(found) : len(found) + turns[turn % len(turns)]]
+        stored.catch_up(workers[me], known[me])
+        for one in some:
+            found.append(workers[me].assign(one))
+            stored.save(one, found[-1])
+        known[me], turn = len(found), turn + 1
+    assert found == expected
+    return sum(len(one.merges) for one in expected)
 
 
 def test_memory_is_bounded() -> None:
@@ -284,6 +393,26 @@ def test_weights_of_other_features_are_refused() -> None:
 def test_any_text_has_facts_and_bands(title: str) -> None:
     assert bands(facts_of(title).shingles) == bands(facts_of(title).shingles)
     assert -LIMIT <= shipped().weigh(told(title), told("Orbex wins")) <= LIMIT
+
+
+@pytest.mark.parametrize("text", ["x", "Bank Orbex ", "中 国 ", "ﷺ", "﷽ ", "Été "])
+def test_only_the_head_of_a_headline_is_read(text: str) -> None:
+    title = (text * 4096)[:4096]
+    facts = facts_of(title)
+    assert len(facts.shingles) <= READ
+    assert len(facts.names) <= NAMES_KEPT
+    assert len(facts.sounds) <= len(facts.letters) <= 4 * READ
+    assert facts == facts_of(title[: 2 * READ])
+    stories = Stories(ExactIndex)
+    stories.assign(telling(0, 0, title))
+    assert [len(line.title) for line in stories._stories["0000"].lines] == [len(head_of(title))]
+
+
+def test_headlines_without_a_letter_or_digit_are_one_story_only_where_they_are_the_same() -> None:
+    stories = Stories(ExactIndex)
+    titles = ("📉📉📉", "🎉", "🚀🚀", "🎉")
+    found = [stories.assign(telling(n, n % 4 if n < 3 else 1, title, 8 * n)).story_id for n, title in enumerate(titles)]
+    assert found == ["0000", "0001", "0002", "0001"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as arrays
 from crosswind.errors import BundleError, ProviderError
 from crosswind.stream.adapters.onnx_scorer import OnnxScorer, to_ppm
 from crosswind.stream.domain.article import PPM, Sentiment
+from tests.integration.deployment.bundles import numberless
 
 TEXTS = ["profit falls", "bank fails", "oil rises", "nothing at all", "profit rises and oil falls", ""]
 
@@ -34,6 +35,13 @@ def test_a_score_does_not_depend_on_company_or_threads(tiny_bundle: Path) -> Non
 def test_an_unsure_sentiment_counts_as_neutral(tiny_bundle: Path) -> None:
     (score,) = OnnxScorer(tiny_bundle).score([""])
     assert (score.unsure, score.sentiment) == (True, Sentiment.NEUTRAL)
+
+
+def test_logits_that_are_no_numbers_are_an_error_and_no_score(tiny_bundle: Path, tmp_path: Path) -> None:
+    scorer = OnnxScorer(numberless(tiny_bundle, tmp_path / "numberless"), threads=1)
+    assert scorer.score(["profit falls"])[0].sentiment is Sentiment.NEGATIVE
+    with pytest.raises(BundleError, match=f"{scorer.version} gives sentiment logits that are no numbers"):
+        scorer.score(["profit falls", "oil rises"])
 
 
 def test_cuda_is_refused_where_there_is_none(tiny_bundle: Path) -> None:
