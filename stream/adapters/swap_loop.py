@@ -41,8 +41,8 @@ def worker_name() -> str:
 def open_scorer(settings: Settings, engine: Engine) -> SwapScorer:
     """The scorer that a worker starts with: the deployed bundle, else the last that was live, else the settings' own.
 
-    A deployed bundle that cannot be loaded, does not fit what was live, or was refused by every worker that answered is
-    written down as failed, and the next in that order is taken.
+    A deployed bundle that cannot be loaded or does not fit what was live is written down as failed, and the next in
+    that order is taken; the next start tries it again, for what was in the way may have passed.
 
     Raises:
         ModelError: not even the settings' bundle can be used.
@@ -53,7 +53,6 @@ def open_scorer(settings: Settings, engine: Engine) -> SwapScorer:
     lived = book.lived(settings.run, FORMER) if wanted is not None else []
     if wanted is not None:
         try:
-            _check_not_refused(book, settings.run, wanted)
             scorer = _load_wanted(settings, book, wanted, _fitting(settings, wanted, lived))
             return _started(book, settings, scorer, event_of(wanted, Kind.ACTIVE, name))
         except DatabaseError:
@@ -75,13 +74,6 @@ def open_scorer(settings: Settings, engine: Engine) -> SwapScorer:
     scorer = load_checked(bundle.resolve(settings.model), None, settings.device, settings.threads, settings.trusted_key)
     address = DEFAULT if settings.model == DEFAULT else str(bundle.resolve(settings.model).absolute())
     return _started(book, settings, scorer, started(scorer.version, address, name))
-
-
-def _check_not_refused(book: PostgresDeployments, run: str, wanted: Deployment) -> None:
-    """What workers refused while they ran does not go live because one starts."""
-    told = book.outcomes(run, wanted.seq)
-    if told and all(row["kind"] == Kind.FAILED.value for row in told):
-        raise BundleError(f"was refused before, by {told[0]['worker']}: {told[0]['message']}")
 
 
 def _fitting(settings: Settings, wanted: Deployment, lived: Sequence[Live]) -> bundle.Manifest | None:
