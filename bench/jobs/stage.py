@@ -162,7 +162,7 @@ def evaluated(engine: Engine, run: str = "live") -> int:
         return int(connection.execute(query, {"run": run}).scalar_one())
 
 
-def through(number: int, closed: float = 0.8) -> Callable[[Engine], int]:
+def through(number: int, closed: float = 0.7) -> Callable[[Engine], int]:
     """What of a backlog of `number` articles is stored; not all of it before `closed` of it is evaluated, too.
 
     Evaluation alone is no rate: it begins late, and then goes through minutes that were stored long before.
