@@ -86,8 +86,9 @@ def _agreement(folder: Path, scorer: OnnxScorer) -> float:
     from crosswind.export.texts import written_test
 
     texts = [row.text for row in written_test()]
-    found = _pipeline(folder, texts, 32, "").run
-    return _agreeing(found(), _ours(scorer, texts)) if found else 0.0
+    fp32 = _pipeline(folder, texts, 32, "").run
+    assert fp32 is not None
+    return _agreeing(fp32(), _ours(scorer, texts))
 
 
 def _agreeing(some: Answers, others: Answers) -> float:

@@ -2,13 +2,14 @@
 
 import re
 import unicodedata
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from crosswind.stream.domain.stories.signature import minima
 
 NOISE: Final = re.compile(r"https?://\S+|@\w+|([\W\d_]+)")
 PERMUTATIONS: Final = 48
@@ -84,8 +85,5 @@ _FACTORS, _TERMS = _coefficients()
 
 
 def _bands(text: str) -> list[bytes]:
-    # Multiply-add-shift over CRC-32, as for stories (stream/domain/stories/signature.py): the product has to run over
-    # its 64 bits, or all permutations have one order. Unlike hash(), it does not change between runs.
-    values = np.array([zlib.crc32(s.encode("utf-8", "surrogatepass")) for s in shingles(text)], dtype=np.uint64)
-    signature = ((values[:, None] * _FACTORS + _TERMS) >> np.uint64(32)).min(0)
+    signature = minima(shingles(text), _FACTORS, _TERMS)
     return [part.tobytes() for part in np.split(signature, BANDS)]

@@ -107,7 +107,7 @@ def _records(settings: Settings, bootstrap: str) -> Iterator[Any]:
         max_partition_fetch_bytes=MAX_MESSAGE, **client_options(settings),
     )  # fmt: skip
     try:
-        partitions = consumer.partitions_for_topic(settings.dead_topic) or ()
+        partitions = consumer.partitions_for_topic(settings.dead_topic)
         if not partitions:
             raise BrokerError(
                 f"there is no topic {settings.dead_topic} at {bootstrap}: no worker has run there yet, or "

@@ -45,7 +45,7 @@ class _Article:
 
     @cached_property
     def bands(self) -> tuple[int, ...]:
-        return _bands(self.telling.title)
+        return _bands(head_of(self.telling.title))
 
     @cached_property
     def key(self) -> int:
@@ -263,12 +263,8 @@ class Stories:
             self._indexes[(story.model, len(story.centre))].remove(story.number)
 
 
-def _bands(title: str) -> tuple[int, ...]:
-    return _bands_of(head_of(title))
-
-
 @lru_cache(8_192)
-def _bands_of(head: str) -> tuple[int, ...]:
+def _bands(head: str) -> tuple[int, ...]:
     return bands(facts_of(head).shingles)
 
 

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Collection
 
 import numpy as np
+from numpy.typing import NDArray
 
 BANDS, ROWS = 4, 6
 _rng = np.random.default_rng(1)
@@ -23,8 +24,18 @@ def bands(shingles: Collection[str]) -> tuple[int, ...]:
     """One number per band, equal where two texts agree in all hashes of it; the same everywhere. None of no letter."""
     if not shingles:
         return ()
-    crcs = [zlib.crc32(shingle.encode("utf-8", "surrogatepass")) for shingle in shingles]
-    values = np.array(crcs, np.uint64)[:, None] * _FACTORS + _TERMS
-    least = (values >> np.uint64(32)).min(axis=0).reshape(BANDS, ROWS)
+    least = minima(shingles, _FACTORS, _TERMS).reshape(BANDS, ROWS)
     mixed = (least * _MIX).sum(axis=1, dtype=np.uint64) >> np.uint64(6)
     return tuple((mixed + np.arange(BANDS, dtype=np.uint64)).tolist())
+
+
+def minima(shingles: Collection[str], factors: NDArray[np.uint64], terms: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The least hash of some letter runs, one or more, under each of n permutations.
+
+    Args:
+        factors, terms: [n], of all 64 bits, factors odd: the product has to run over, or the permutations are alike.
+    """
+    crcs = [zlib.crc32(shingle.encode("utf-8", "surrogatepass")) for shingle in shingles]
+    values = np.array(crcs, np.uint64)[:, None] * factors + terms
+    least: NDArray[np.uint64] = (values >> np.uint64(32)).min(axis=0)
+    return least
