@@ -1,4 +1,4 @@
-"""The commands of this room: `data prepare`, `train`, `evaluate`. torch is imported only when one of them runs."""
+"""The commands of this package: `data prepare`, `train`, `evaluate`. torch is imported only when one of them runs."""
 
 import logging
 import shlex

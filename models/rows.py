@@ -1,4 +1,4 @@
-"""One labelled headline, as every part of this room passes it on."""
+"""One labelled headline, as every part of this package passes it on."""
 
 import msgspec
 

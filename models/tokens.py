@@ -96,19 +96,33 @@ class Tokens:
         return store
 
 
-@torch.no_grad()
 def predict(network: Network, tokens: Tokens, plan: Plan, batch: int = 64) -> dict[str, NDArray[np.float32]]:
     """Logits per task, float32 [rows, labels], in the rows' order."""
+    return judge(network, tokens, plan, batch)[0]
+
+
+@torch.no_grad()
+def judge(
+    network: Network, tokens: Tokens, plan: Plan, batch: int = 64, title: str = ""
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
+    """Logits per task, float32 [rows, labels], and pooled vectors, float32 [rows, width], in the rows' order.
+
+    Args:
+        title: of a progress bar; none is shown without one.
+    """
     network.eval()
     order = sorted(range(len(tokens.lengths)), key=lambda i: tokens.lengths[i])
     found = {t.name: np.zeros((len(order), len(t.labels)), dtype=np.float32) for t in network.tasks}
-    for at in range(0, len(order), batch):
+    vectors = np.zeros((len(order), int(network.encoder.config.hidden_size)), dtype=np.float32)
+    for at in tqdm(range(0, len(order), batch), desc=title, unit=f" × {batch} texts", mininterval=5, disable=not title):
         chosen = order[at : at + batch]
         with autocast(plan):
-            logits = network.classify(network.pool_from(*tokens.batch(chosen), plan.freeze))
+            pooled = network.pool_from(*tokens.batch(chosen), plan.freeze)
+            logits = network.classify(pooled)
+        vectors[chosen] = pooled.float().cpu().numpy()
         for name, values in logits.items():
             found[name][chosen] = values.float().cpu().numpy()
-    return found
+    return found, vectors
 
 
 def autocast(plan: Plan) -> torch.autocast:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from crosswind.errors import ModelError
 from crosswind.models import fingerprint, together
 from crosswind.models.dataset import Pair, batches, encode, epoch_order
-from crosswind.models.distillation import Teacher, distillation_loss
+from crosswind.models.distillation import Judgement, Teacher, distillation_loss, vector_loss
 from crosswind.models.encoder import layers_of
 from crosswind.models.metrics import macro_f1
 from crosswind.models.network import IGNORE, Manifest, Network, masked_loss, save_model
@@ -74,7 +74,6 @@ class Trainer:
         share = slice(together.rank(), None, together.world())
         self.train_rows, self.validation_rows, self.pairs = list(train)[share], list(validation), list(pairs)[share]
         self.data = self._tokens([r.text for r in self.train_rows], "training rows")
-        self.taught = teacher.judge([r.text for r in self.train_rows], network.tasks) if teacher else {}
         self.check = self._tokens([r.text for r in validation], "validation rows")
         both = [text for pair in self.pairs for text in (pair.english, pair.foreign)]
         self.parallel = self._tokens(both, "parallel text") if pairs else None
@@ -85,6 +84,9 @@ class Trainer:
         self.total, self.spent, self._since = 0.0, 0.0, time.monotonic()
         self.history: list[dict[str, Any]] = []
         self.per_epoch = math.ceil(len(self._order(0)) / plan.batch)
+        self.taught = self._taught(teacher) if teacher else None
+        self.taught_english = teacher.judge([p.english for p in self.pairs], plan, "and parallel text") if (
+            teacher and self.pairs) else None  # fmt: skip
 
     def run(self, on_step: Callable[["Trainer"], None] | None = None) -> list[dict[str, Any]]:
         """Train to the end, from the checkpoint where there is one.
@@ -125,6 +127,16 @@ class Trainer:
     def _tokens(self, texts: Sequence[str], title: str) -> Tokens:
         ids = encode(self.tokenizer, texts, self.plan.max_tokens)
         return Tokens(ids, self.network, self.plan, title)
+
+    def _taught(self, teacher: Teacher) -> Judgement:
+        """The teacher's judgement of the rows.
+
+        Of rows that the caps keep out of every epoch it stays zero: nobody asks for it.
+        """
+        seen = sorted({i for epoch in range(self.plan.epochs) for i in self._order(epoch)})
+        some = teacher.judge([self.train_rows[i].text for i in seen], self.plan, "the teacher judges")
+        return Judgement({name: _at(v, seen, len(self.train_rows)) for name, v in some.logits.items()},
+                         _at(some.vectors, seen, len(self.train_rows)))  # fmt: skip
 
     def _optimiser(self) -> torch.optim.AdamW:
         groups = []
@@ -175,11 +187,14 @@ class Trainer:
         weights = torch.tensor([r.weight for r in rows], device=plan.device)
         with autocast(plan):
             hidden, mask = self.data.batch(chosen)
-            logits = network.classify(network.pool_from(hidden, mask, plan.freeze))
+            pooled = network.pool_from(hidden, mask, plan.freeze)
+            logits = network.classify(pooled)
         loss = masked_loss(logits, targets(rows, network, plan.device), weights, network.tasks, self.class_weights)
-        if self.teacher:
-            wanted = {name: answers[chosen].to(plan.device) for name, answers in self.taught.items()}
-            loss = loss + self.teacher.weight * distillation_loss(logits, wanted, weights, self.teacher.temperature)
+        if self.teacher and self.taught:
+            wanted = self.taught.of(chosen, plan.device)
+            answers = distillation_loss(logits, wanted.logits, weights, self.teacher.temperature)
+            loss = loss + self.teacher.weight * answers
+            loss = loss + self.teacher.vector_weight * vector_loss(pooled, wanted.vectors, weights)
         torch.autograd.backward(loss)
         if self.parallel is not None and plan.align_every and self.step % plan.align_every == 0:
             torch.autograd.backward(self._align(self.parallel))
@@ -190,16 +205,15 @@ class Trainer:
         return float(loss.detach())
 
     def _align(self, parallel: Tokens) -> Tensor:
-        """The foreign half of some pairs is pulled to the English half's vector and judgement, which stand still."""
+        """The foreign half of some pairs is pulled to the English half's vector and judgement, which stand still.
+
+        They are the teacher's where there is one of the same width.
+        """
         plan, network = self.plan, self.network
         rng = random.Random(f"{plan.seed}:{self.step}:pairs")
         chosen = rng.sample(range(len(self.pairs)), min(plan.align_batch, len(self.pairs)))
+        goal, wanted = self._english(parallel, chosen)
         with autocast(plan):
-            with torch.no_grad():
-                network.eval()
-                goal = network.pool_from(*parallel.batch([2 * i for i in chosen]), plan.freeze)
-                wanted = network.classify(goal)
-                network.train()
             pooled = network.pool_from(*parallel.batch([2 * i + 1 for i in chosen]), plan.freeze)
             given = network.classify(pooled)
         distance = (1 - nn.functional.cosine_similarity(pooled.float(), goal.float())).mean()
@@ -211,6 +225,20 @@ class Trainer:
         ]).sum()  # fmt: skip
         loss: Tensor = plan.align_vector * distance + plan.align_kl * divergence
         return loss
+
+    @torch.no_grad()
+    def _english(self, parallel: Tokens, chosen: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Vectors [pairs, width] and logits of the English half of some pairs."""
+        taught = self.taught_english
+        if taught is not None and taught.vectors.shape[1] == self.network.encoder.config.hidden_size:
+            known = taught.of(chosen, self.plan.device)
+            return known.vectors, known.logits
+        with autocast(self.plan):
+            self.network.eval()
+            goal = self.network.pool_from(*parallel.batch([2 * i for i in chosen]), self.plan.freeze)
+            wanted = self.network.classify(goal)
+            self.network.train()
+        return goal, wanted
 
     def _progress(self) -> float:
         """How much of the run lies behind, 0 to 1, by steps or, where a time is set, by the clock if that is ahead."""
@@ -284,12 +312,20 @@ class Trainer:
         log.info("resumed at epoch %d, step %d", self.epoch + 1, self.step)
 
     def _settings(self) -> dict[str, Any]:
-        taught = {"teacher": [self.teacher.name, self.teacher.temperature, self.teacher.weight]} if self.teacher else {}
+        taught = {"teacher": [self.teacher.name, self.teacher.temperature, self.teacher.weight,
+                              self.teacher.vector_weight]} if self.teacher else {}
         return _plan_json(self.plan) | taught | self.origin
 
     def _learning(self) -> Iterator[nn.Parameter]:
         for group in self.optimiser.param_groups:
             yield from group["params"]
+
+
+def _at(values: Tensor, places: Sequence[int], size: int) -> Tensor:
+    """Rows put at their places among so many, zeros elsewhere."""
+    whole = values.new_zeros((size, *values.shape[1:]))
+    whole[list(places)] = values
+    return whole
 
 
 def targets(rows: Sequence[Row], network: Network, device: str = "cpu") -> dict[str, Tensor]:

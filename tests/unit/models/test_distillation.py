@@ -8,7 +8,8 @@ from transformers import PreTrainedTokenizerFast
 
 from crosswind.errors import ModelError
 from crosswind.models import distillation
-from crosswind.models.distillation import Teacher, distillation_loss, open_teacher, shorten, spread
+from crosswind.models.dataset import Pair
+from crosswind.models.distillation import Teacher, distillation_loss, open_teacher, shorten, spread, vector_loss
 from crosswind.models.encoder import layers_of
 from crosswind.models.network import Manifest, Network, Task, load_model, save_model
 from crosswind.models.rows import Row
@@ -95,6 +96,59 @@ def test_the_loss_is_zero_for_the_teacher_itself_and_grows_with_distance() -> No
 def test_a_row_without_weight_teaches_nothing() -> None:
     given, wanted = {"topic": torch.tensor([[3.0, 0.0]])}, {"topic": torch.tensor([[0.0, 3.0]])}
     assert float(distillation_loss(given, wanted, torch.zeros(1), 2.0)) == 0
+
+
+def test_vectors_of_one_direction_are_near_and_of_another_width_teach_nothing() -> None:
+    vectors, weights = torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.ones(2)
+    assert float(vector_loss(vectors * 3, vectors, weights)) == pytest.approx(0, abs=1e-6)
+    assert float(vector_loss(-vectors, vectors, weights)) == pytest.approx(2)
+    assert float(vector_loss(-vectors, vectors, torch.tensor([1.0, 0.0]))) == pytest.approx(1)
+    assert float(vector_loss(torch.ones(2, 3), vectors, weights)) == 0
+
+
+def test_a_student_comes_near_its_teachers_vectors(
+    taught: Path, tokenizer: PreTrainedTokenizerFast, rows: list[Row], plan: Plan
+) -> None:
+    def away(weight: float) -> float:
+        student, _, _ = load_model(taught)
+        shorten(student, 2)
+        teacher = replace(open_teacher(taught, TASKS), vector_weight=weight)
+        short = replace(plan, out=plan.out / str(weight), rate=1e-3)
+        trainer(student, tokenizer, rows, short, teacher).run()
+        texts = [row.text for row in rows]
+        both = [
+            replace(teacher, network=network).judge(texts, short, "").vectors
+            for network in (student, load_model(taught)[0])
+        ]
+        return float(vector_loss(both[0], both[1], torch.ones(len(texts))))
+
+    assert away(4.0) < away(0.0)
+
+
+def test_a_foreign_sentence_is_pulled_to_the_teachers_vector_of_its_english_half(
+    taught: Path, tokenizer: PreTrainedTokenizerFast, rows: list[Row], plan: Plan
+) -> None:
+    student, _, _ = load_model(taught)
+    shorten(student, 2)
+    teacher = open_teacher(taught, TASKS)
+    pairs = [Pair(rows[i].text, rows[i + 1].text, "de") for i in range(0, 8, 2)]
+    running = Trainer(student, tokenizer, rows[:32], rows[32:], pairs, replace(plan, align_every=1),
+                      Manifest(base="tiny", tasks=TASKS), teacher=teacher)  # fmt: skip
+    goal, _ = running._english(running.parallel, [2, 0])
+    assert torch.equal(goal, teacher.judge([pairs[2].english, pairs[0].english], plan, "").vectors)
+
+
+def test_rows_that_no_epoch_takes_are_not_judged(
+    taught: Path, tokenizer: PreTrainedTokenizerFast, rows: list[Row], plan: Plan
+) -> None:
+    student, _, _ = load_model(taught)
+    shorten(student, 2)
+    capped = replace(plan, epochs=1, caps={row.source: 2 for row in rows})
+    running = trainer(student, tokenizer, rows, capped, open_teacher(taught, TASKS))
+    assert running.taught is not None
+    judged = {i for i, vector in enumerate(running.taught.vectors) if bool(vector.any())}
+    assert judged == set(running._order(0))
+    assert 0 < len(judged) < 32
 
 
 @pytest.mark.parametrize("keep", [0, 4])
