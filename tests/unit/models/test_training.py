@@ -182,6 +182,23 @@ def test_more_frozen_layers_than_there_are_is_refused(network: Network) -> None:
         freeze(network, 4)
 
 
+def test_embeddings_learn_only_when_asked(make: Make, tmp_path: Path) -> None:
+    def moved(out: str, **changes: object) -> bool:
+        trainer = make(epochs=1, freeze=0, out=tmp_path / out, **changes)
+        words = trainer.network.encoder.get_input_embeddings().weight
+        before = words.detach().clone()
+        trainer.run()
+        return not torch.equal(words, before)
+
+    assert not moved("still")
+    assert moved("learning", learn_embeddings=True)
+
+
+def test_embeddings_below_frozen_layers_cannot_learn(network: Network) -> None:
+    with pytest.raises(ModelError, match="say --freeze 0"):
+        freeze(network, 1, embeddings=False)
+
+
 def test_an_unknown_label_is_refused(network: Network) -> None:
     with pytest.raises(ModelError, match="weather"):
         targets([Row(text="x", lang="en", source="s", topic="weather")], network)
