@@ -269,6 +269,9 @@ def _assignment(row: Any) -> Assignment:
     return Assignment(row.article_id, row.story_id, Novelty(row.novelty), Reason(row.reason), similarity)
 
 
+_ENTRIES = [str(entry) for entry in np.arange(256, dtype=np.uint8).view(np.int8).tolist()]
+
+
 def _vector(packed: bytes) -> str:
     """pgvector's way of writing a vector."""
-    return str(np.frombuffer(packed, np.int8).tolist())
+    return f"[{','.join([_ENTRIES[byte] for byte in packed])}]"

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from crosswind.stream.domain.stories.evidence import Told, Weigher, within
 from crosswind.stream.domain.stories.facts import agreement, overlaps
@@ -45,8 +46,7 @@ class Criteria:
     patience: float = 6.0
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A story that an article is compared with.
 
     Attributes:
@@ -62,8 +62,7 @@ class Candidate:
     known: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(NamedTuple):
     """How well an article fits a story.
 
     Attributes:
@@ -125,8 +124,7 @@ def together(some: Sequence[Told], others: Sequence[Told], weigher: Weigher, cri
     return one.weight(weigher) if one.pairs else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Weighed:
+class _Weighed(NamedTuple):
     """Pairs as far as they are weighed without their names.
 
     Attributes:

@@ -6,10 +6,10 @@ Features and their order are `FEATURES`; the weights, and how common each sound 
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from operator import mul
+from typing import NamedTuple
 
 import msgspec
 from rapidfuzz import fuzz
@@ -39,8 +39,7 @@ _LONG = 4
 """A name of fewer consonants is heard by chance, and counts less."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """One telling of an event, as far as it is compared; `meaning` is empty where there is none to compare."""
 
     facts: Facts
@@ -84,12 +83,13 @@ class Weigher:
         self.most = max(0.5 * others[0], named + sum(max(0.0, weight) for weight in others))
         """Log-odds that names add at most."""
         self._rarity: Mapping[str, float] = {
-            sound: int(digit) / 10 for digit, sounds in learned.common.items() for sound in sounds.split()
-        }
+            sound: int(digit) / 10 * _length(sound) for digit, sounds in learned.common.items()
+            for sound in sounds.split()
+        }  # fmt: skip
 
     def rarity(self, name: Name) -> float:
         """From 0 (any text has it) to 1 (a name and nothing else)."""
-        return self._rarity.get(name.sound, 1.0) * min(1.0, len(name.sound) / _LONG)
+        return self._rarity.get(name.sound, _length(name.sound))
 
     def evidence(self, one: Told, other: Told) -> tuple[float, ...]:
         """The values of `FEATURES`, to learn from; the same whichever comes first."""
@@ -136,23 +136,28 @@ class Weigher:
         return 1.0, sum(heard) / len(heard), max(best), max(missed)
 
     def _heard(self, one: Facts, other: Facts) -> tuple[float, float, float]:
+        """The innermost loop of all: some hundred names for an article, so nothing in it is called twice."""
         total = heard = best = missed = 0.0
-        sounds, letters = other.sounds, other.letters
-        for name in one.names:
-            rare = self.rarity(name)
-            sound = _found(name.sound, sounds)
+        sounds, letters, rarity = other.sounds, other.letters, self._rarity
+        for said, spelt in one.names:
+            rare = rarity[said] if said in rarity else _length(said)
+            sound = 1.0 if said in sounds else _alike(said, sounds)
             total += rare
-            heard += rare * (sound + _found(name.letters, letters)) / 2
-            if (said := rare * (2 * sound - 1)) > best:
-                best = said
-            if (lacking := rare * (1 - sound)) > missed:
+            heard += rare * (sound + (1.0 if spelt in letters else _alike(spelt, letters))) / 2
+            found = rare * (2 * sound - 1)
+            if found > best:
+                best = found
+            lacking = rare * (1 - sound)
+            if lacking > missed:
                 missed = lacking
         return (heard / total if total else 0.5), best, missed
 
 
 def within(odds: float) -> float:
     """Log-odds cut at `LIMIT`."""
-    return min(LIMIT, max(-LIMIT, odds))
+    if odds > LIMIT:
+        return LIMIT
+    return odds if odds > -LIMIT else -LIMIT
 
 
 def _dot(weights: tuple[float, ...], values: tuple[float, ...]) -> float:
@@ -174,10 +179,12 @@ def _plain(one: Told, other: Told, close: float, letters: float) -> tuple[float,
     )
 
 
-def _found(part: str, whole: str) -> float:
-    """How well a part is found in a whole, 0 to 1; one that is longer than the whole says nothing."""
-    if part in whole:
-        return 1.0
+def _length(sound: str) -> float:
+    return min(1.0, len(sound) / _LONG)
+
+
+def _alike(part: str, whole: str) -> float:
+    """How well a part that is not in a whole is found in it, 0 to 1; one that is longer than it says nothing."""
     return fuzz.partial_ratio(part, whole) / 100 if len(part) <= len(whole) else 0.5
 
 

@@ -60,7 +60,7 @@ def cosines(one: bytes, others: Sequence[bytes]) -> list[float]:
     packed = np.frombuffer(b"".join([others[place] for place in like]), np.int8)
     rows: NDArray[Any] = packed.reshape(len(like), -1).astype(exact)
     products = (rows @ a).tolist()
-    lengths = np.einsum("ij,ij->i", rows, rows).tolist()
+    lengths = (rows * rows).sum(axis=1).tolist()
     own = float(a @ a)
     for place, product, length in zip(like, products, lengths, strict=True):
         found[place] = product / math.sqrt(length * own or 1.0)
