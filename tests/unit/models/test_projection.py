@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 
+from crosswind.models.contrast import refine
 from crosswind.models.meaning_graph import TABLE, add_pool
 from crosswind.models.projection import Parallel, learn, rarity, read_parallel, retrieval
 from crosswind.models.sources import kept_back
@@ -25,6 +26,25 @@ def test_directions_of_language_shrink_and_those_of_sentences_stay() -> None:
     matrix, offset = learn(rows, sentences, 24)
     assert min(retrieval(rows, parallel).values()) < 0.7
     assert min(retrieval(rows @ matrix + offset, parallel).values()) > 0.9
+
+
+def test_sharpening_makes_translations_each_others_nearest() -> None:
+    rng = np.random.default_rng(1)
+    langs, mixed, accents = ["en", "de", "ja"], rng.standard_normal((12, 40)), 4 * rng.standard_normal((3, 40))
+
+    def told(count: int) -> tuple[np.ndarray, Parallel]:
+        sentences = np.repeat(np.arange(count), 3)
+        content = rng.standard_normal((count, 12))[sentences] @ mixed
+        rows = content + np.tile(accents, (count, 1)) + 0.8 * rng.standard_normal((count * 3, 40))
+        return rows, Parallel([""] * count * 3, sentences, langs * count)
+
+    (rows, _), (fresh, judged) = told(200), told(200)
+    table = np.arange(600).reshape(200, 3)
+    start = np.eye(40, 24), np.zeros(24)
+    matrix, offset = refine(rows, table, 0, *start, steps=120)
+    assert min(retrieval(fresh @ start[0] + start[1], judged).values()) < 0.7
+    assert min(retrieval(fresh @ matrix + offset, judged).values()) > 0.9
+    assert np.array_equal(refine(rows, table, 0, *start, steps=120)[0], matrix)
 
 
 def test_what_measures_is_never_learned_from(tmp_path: Path) -> None:
