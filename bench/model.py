@@ -26,6 +26,7 @@ import numpy as np
 from safetensors.torch import load_file
 
 from crosswind.models import dataset, duplicates, evaluation, recipe, sources, written
+from crosswind.models.inputs import Inputs
 from crosswind.models.metrics import calibration_error, macro_f1, softmax
 from crosswind.models.network import Manifest, Task, read_manifest
 from crosswind.models.rows import Row
@@ -181,7 +182,7 @@ def _multifin(data: Path, layers: Path | None, english_only: bool, minutes: floa
                    for r in raw if r["split"] == part] for part in ("train", "valid")}  # fmt: skip
     train = [r for r in rows["train"] if r.lang == "en" or not english_only]
     # Trimming would cut languages that the shipped model does not cover and this benchmark has.
-    model, tokenizer = recipe.trimmed_base(recipe.Inputs(data, vocabulary=0))
+    model, tokenizer = recipe.trimmed_base(Inputs(data, vocabulary=0))
     if layers:  # our training leaves the word embeddings as they were, so its layers fit the whole vocabulary
         trained = load_file(layers / "model.safetensors")
         model.load_state_dict({k: v for k, v in trained.items() if k != WORDS}, strict=False)

