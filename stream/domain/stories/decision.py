@@ -24,8 +24,10 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """Where the lines are drawn: near the best both of the tuning part of `bench/stories.py` and of the translations that
-    are learned from, told soon and told slowly.
+    """Where the lines are drawn.
+
+    They are near the best both of the tuning part of `bench/stories.py` and of the translations that are learned from,
+    told soon and told slowly.
 
     Attributes:
         text: share of common letter runs from which two headlines are one text.
