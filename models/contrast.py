@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy, normalize
 
-Floats = NDArray[np.float64]
+from crosswind.models.meaning_graph import Floats
+
 STEPS: Final = 400
 RATE: Final = 1e-3
 TEMPERATURE: Final = 0.03

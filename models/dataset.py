@@ -116,7 +116,7 @@ def read_pairs(data: Path, langs: Sequence[str], per_language: int, seed: int = 
     Sentences that are kept back to judge stories are left out.
     """
     found: dict[str, list[Pair]] = defaultdict(list)
-    for name in (sources.PARALLEL, "tatoeba_laser"):
+    for name in sources.PARALLEL_LICENCES:
         told = [one for one in _parallel(data, name, ["en", *langs]) if not sources.kept_back(one[0])]
         english = {i: text for i, lang, text in told if lang == "en"}
         for i, lang, text in told:

@@ -42,7 +42,7 @@ class Inputs:
             DataError: a file cannot be used, or names a source of the project's own as that of its rows: they would be
                 counted as that one's, under its licence.
         """
-        taken = {source.name for source in sources.SOURCES} | {dataset.WRITTEN, sources.PARALLEL}
+        taken = {source.name for source in sources.SOURCES} | {dataset.WRITTEN, *sources.PARALLEL_LICENCES}
         for path in self.extra:
             if not path.is_file():
                 raise DataError(f"--extra {path}: there is no such file")

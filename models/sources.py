@@ -62,6 +62,7 @@ NON_COMMERCIAL: Final = ("multifin", "fpb_en")
 
 
 PARALLEL: Final = "ntrex128"
+PARALLEL_LICENCES: Final = {PARALLEL: "CC BY-SA 4.0", "tatoeba_laser": "CC BY 2.0 FR"}
 KEPT_BACK: Final = 1000
 """Even sentences of ntrex128 below this number judge stories, or what weighs their evidence; no model learns them."""
 

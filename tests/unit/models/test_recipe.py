@@ -121,7 +121,7 @@ def test_the_manifest_names_the_users_own_rows_and_their_licence(inputs: Inputs,
     assert listed["other"]["licence"] == "unknown"
 
 
-@pytest.mark.parametrize("name", ["demo", "written", "ntrex128"])
+@pytest.mark.parametrize("name", ["demo", "written", "ntrex128", "tatoeba_laser"])
 def test_own_rows_do_not_pass_for_a_source_of_the_projects(inputs: Inputs, tmp_path: Path, name: str) -> None:
     own = tmp_path / "own.jsonl"
     own.write_text(f'{{"text": "bank buys", "lang": "lt", "topic": "deals", "source": "{name}"}}\n', encoding="utf-8")
