@@ -3,13 +3,14 @@
 The student starts as the teacher with some of its layers left out. Rows without a label for a head teach it as well.
 Beside the answers it learns the teacher's pooled vector (as DistilBERT does; Sanh et al. 2019), which says more of a
 text than eighteen logits, and the vector of a sentence's English half from its translations (Reimers and Gurevych
-2020).
+2020). Each inner layer learns the pooled vector of the teacher's layer at its share of the way (as in TinyBERT; Jiao et
+al. 2020): the inner layers are what stories are told apart by.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -26,16 +27,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a teacher makes of texts: logits, float32 [texts, labels] per task, and pooled vectors [texts, width]."""
+    """What a teacher makes of texts.
+
+    Attributes:
+        logits: float32 [texts, labels] per task.
+        vectors: float16 [texts, width], pooled, per depth: after so many of its layers.
+    """
 
     logits: dict[str, Tensor]
-    vectors: Tensor
+    vectors: dict[int, Tensor]
+
+    @property
+    def pooled(self) -> Tensor:
+        """The vectors after all layers."""
+        return self.vectors[max(self.vectors)]
 
     def of(self, chosen: Sequence[int], device: str) -> "Judgement":
         """That of some of the texts."""
         picked = list(chosen)
         return Judgement({name: v[picked].to(device) for name, v in self.logits.items()},
-                         self.vectors[picked].to(device))  # fmt: skip
+                         {depth: v[picked].to(device) for depth, v in self.vectors.items()})  # fmt: skip
+
+    def spread_over(self, places: Sequence[int], size: int) -> "Judgement":
+        """Each text put at its place among so many, zeros elsewhere."""
+        return Judgement({name: _at(v, places, size) for name, v in self.logits.items()},
+                         {depth: _at(v, places, size) for depth, v in self.vectors.items()})  # fmt: skip
+
+
+def _at(values: Tensor, places: Sequence[int], size: int) -> Tensor:
+    whole = values.new_zeros((size, *values.shape[1:]))
+    whole[list(places)] = values
+    return whole
 
 
 @dataclass(frozen=True)
@@ -46,6 +68,7 @@ class Teacher:
         temperature: softens both sides' probabilities, so that the wrong answers' order is learned too.
         weight: of its answers' loss beside the labels'.
         vector_weight: of its vectors' loss; that of a student of another width is 0.
+        depth_weight: of the loss of each inner layer's vectors; likewise.
     """
 
     name: str
@@ -55,14 +78,24 @@ class Teacher:
     temperature: float = 2.0
     weight: float = 1.0
     vector_weight: float = 4.0
+    depth_weight: float = 1.0
 
-    def judge(self, texts: Sequence[str], plan: Plan, title: str) -> Judgement:
-        """Its answers, on the device and in the arithmetic of the plan; shows a progress bar."""
+    def settings(self) -> list[Any]:
+        """What a checkpoint must agree on."""
+        return [self.name, self.temperature, self.weight, self.vector_weight, self.depth_weight]
+
+    def judge(self, texts: Sequence[str], plan: Plan, title: str, depths: Sequence[int] = ()) -> Judgement:
+        """Its answers, on the device and in the arithmetic of the plan; shows a progress bar.
+
+        Args:
+            depths: after how many of its layers vectors are asked for, beside those after all.
+        """
         whole = replace(plan, freeze=0)
         ids = encode(self.tokenizer, [self.manifest.prefix + text for text in texts], self.manifest.max_tokens)
         network = self.network.to(plan.device)
-        logits, vectors = judge(network, Tokens(ids, network, whole, ""), whole, title=title)
-        return Judgement({name: torch.from_numpy(v) for name, v in logits.items()}, torch.from_numpy(vectors))
+        logits, vectors = judge(network, Tokens(ids, network, whole, ""), whole, title=title, depths=depths)
+        return Judgement({name: torch.from_numpy(v) for name, v in logits.items()},
+                         {depth: torch.from_numpy(v) for depth, v in vectors.items()})  # fmt: skip
 
 
 def open_teacher(folder: Path, tasks: Sequence[Task]) -> Teacher:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from crosswind.errors import ModelError
-from crosswind.models.encoder import load_base, mean_pool, run_layers
+from crosswind.models.encoder import layers_of, load_base, mean_pool, run_layers
 from crosswind.models.taxonomy import SENTIMENTS, TOPICS
 
 if TYPE_CHECKING:
@@ -94,6 +94,14 @@ class Network(nn.Module):
     def pool_from(self, hidden: Tensor, mask: Tensor, start: int) -> Tensor:
         """The pooled vector [batch, width] from the output of layer `start` - 1, [batch, tokens, width]."""
         return mean_pool(run_layers(self.encoder, hidden, mask, start), mask)
+
+    def pools_from(self, hidden: Tensor, mask: Tensor, start: int, depths: Iterable[int] = ()) -> dict[int, Tensor]:
+        """Depth -> `pool_from` of the so many lowest layers, each above `start`; all layers are always among them."""
+        found: dict[int, Tensor] = {}
+        for depth in sorted({*depths, len(layers_of(self.encoder))}):
+            hidden, start = run_layers(self.encoder, hidden, mask, start, depth), depth
+            found[depth] = mean_pool(hidden, mask)
+        return found
 
     def classify(self, pooled: Tensor) -> dict[str, Tensor]:
         """Pooled vectors [batch, width] to logits [batch, labels] per task."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from crosswind.models.encoder import embed, run_layers
+from crosswind.models.encoder import embed, layers_of, run_layers
 from crosswind.models.network import Network
 
 
@@ -104,23 +104,28 @@ def predict(network: Network, tokens: Tokens, plan: Plan, batch: int = 64) -> di
 
 @torch.no_grad()
 def judge(
-    network: Network, tokens: Tokens, plan: Plan, batch: int = 64, title: str = ""
-) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
-    """Logits per task, float32 [rows, labels], and pooled vectors, float32 [rows, width], in the rows' order.
+    network: Network, tokens: Tokens, plan: Plan, batch: int = 64, title: str = "", depths: Sequence[int] = ()
+) -> tuple[dict[str, NDArray[np.float32]], dict[int, NDArray[np.float16]]]:
+    """Logits per task, float32 [rows, labels], and pooled vectors per depth, float16 [rows, width], in the rows' order.
 
     Args:
         title: of a progress bar; none is shown without one.
+        depths: after how many layers vectors are asked for beside those after all.
     """
     network.eval()
     order = sorted(range(len(tokens.lengths)), key=lambda i: tokens.lengths[i])
     found = {t.name: np.zeros((len(order), len(t.labels)), dtype=np.float32) for t in network.tasks}
-    vectors = np.zeros((len(order), int(network.encoder.config.hidden_size)), dtype=np.float32)
+    vectors: dict[int, NDArray[np.float16]] = {
+        depth: np.zeros((len(order), int(network.encoder.config.hidden_size)), dtype=np.float16)
+        for depth in (*depths, len(layers_of(network.encoder)))
+    }
     for at in tqdm(range(0, len(order), batch), desc=title, unit=f" × {batch} texts", mininterval=5, disable=not title):
         chosen = order[at : at + batch]
         with autocast(plan):
-            pooled = network.pool_from(*tokens.batch(chosen), plan.freeze)
-            logits = network.classify(pooled)
-        vectors[chosen] = pooled.float().cpu().numpy()
+            pools = network.pools_from(*tokens.batch(chosen), plan.freeze, depths)
+            logits = network.classify(pools[max(pools)])
+        for depth, pooled in pools.items():
+            vectors[depth][chosen] = pooled.half().cpu().numpy()
         for name, values in logits.items():
             found[name][chosen] = values.float().cpu().numpy()
     return found, vectors

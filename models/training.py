@@ -18,8 +18,9 @@ from crosswind.errors import ModelError
 from crosswind.models import fingerprint, together
 from crosswind.models.checkpoint import Checkpoint
 from crosswind.models.dataset import Pair, batches, encode, epoch_order
-from crosswind.models.distillation import Judgement, Teacher, distillation_loss, vector_loss
+from crosswind.models.distillation import Judgement, Teacher
 from crosswind.models.encoder import layers_of
+from crosswind.models.lessons import Lessons
 from crosswind.models.metrics import macro_f1
 from crosswind.models.network import IGNORE, Manifest, Network, masked_loss, save_model
 from crosswind.models.rows import Row
@@ -90,9 +91,7 @@ class Trainer:
         self.total, self.spent, self._since = 0.0, 0.0, time.monotonic()
         self.history: list[dict[str, Any]] = []
         self.per_epoch = math.ceil(len(self._order(0)) / plan.batch)
-        self.taught = self._taught(teacher) if teacher else None
-        self.taught_english = teacher.judge([p.english for p in self.pairs], plan, "and parallel text") if (
-            teacher and self.pairs) else None  # fmt: skip
+        self.lessons = self._lessons(teacher) if teacher else None
 
     def run(self, on_step: Callable[["Trainer"], None] | None = None) -> list[dict[str, Any]]:
         """Train to the end, from the checkpoint where there is one.
@@ -134,15 +133,10 @@ class Trainer:
         ids = encode(self.tokenizer, texts, self.plan.max_tokens)
         return Tokens(ids, self.network, self.plan, title)
 
-    def _taught(self, teacher: Teacher) -> Judgement:
-        """The teacher's judgement of the rows.
-
-        Of rows that the caps keep out of every epoch it stays zero: nobody asks for it.
-        """
+    def _lessons(self, teacher: Teacher) -> Lessons:
         seen = sorted({i for epoch in range(self.plan.epochs) for i in self._order(epoch)})
-        some = teacher.judge([self.train_rows[i].text for i in seen], self.plan, "the teacher judges")
-        return Judgement({name: _at(v, seen, len(self.train_rows)) for name, v in some.logits.items()},
-                         _at(some.vectors, seen, len(self.train_rows)))  # fmt: skip
+        rows, english = [row.text for row in self.train_rows], [pair.english for pair in self.pairs]
+        return Lessons(teacher, self.network, self.plan, rows, seen, english)
 
     def _optimiser(self) -> torch.optim.AdamW:
         groups = []
@@ -193,14 +187,11 @@ class Trainer:
         weights = torch.tensor([r.weight for r in rows], device=plan.device)
         with autocast(plan):
             hidden, mask = self.data.batch(chosen)
-            pooled = network.pool_from(hidden, mask, plan.freeze)
-            logits = network.classify(pooled)
+            pools = network.pools_from(hidden, mask, plan.freeze, self.lessons.depths if self.lessons else ())
+            logits = network.classify(pools[max(pools)])
         loss = masked_loss(logits, targets(rows, network, plan.device), weights, network.tasks, self.class_weights)
-        if self.teacher and self.taught:
-            wanted = self.taught.of(chosen, plan.device)
-            answers = distillation_loss(logits, wanted.logits, weights, self.teacher.temperature)
-            loss = loss + self.teacher.weight * answers
-            loss = loss + self.teacher.vector_weight * vector_loss(pooled, wanted.vectors, weights)
+        if self.lessons is not None:
+            loss = loss + self.lessons.loss(logits, pools, chosen, weights)
         torch.autograd.backward(loss)
         if self.parallel is not None and plan.align_every and self.step % plan.align_every == 0:
             torch.autograd.backward(self._align(self.parallel))
@@ -218,33 +209,36 @@ class Trainer:
         plan, network = self.plan, self.network
         rng = random.Random(f"{plan.seed}:{self.step}:pairs")
         chosen = rng.sample(range(len(self.pairs)), min(plan.align_batch, len(self.pairs)))
-        goal, wanted = self._english(parallel, chosen)
+        english = self._english(parallel, chosen)
+        lessons = self.lessons if self.lessons is not None and self.lessons.same_width else None
         with autocast(plan):
-            pooled = network.pool_from(*parallel.batch([2 * i + 1 for i in chosen]), plan.freeze)
-            given = network.classify(pooled)
-        distance = (1 - nn.functional.cosine_similarity(pooled.float(), goal.float())).mean()
+            hidden, mask = parallel.batch([2 * i + 1 for i in chosen])
+            pools = network.pools_from(hidden, mask, plan.freeze, lessons.depths if lessons else ())
+            given = network.classify(pools[max(pools)])
+        distance = (1 - nn.functional.cosine_similarity(pools[max(pools)].float(), english.pooled.float())).mean()
         divergence = torch.stack([
             nn.functional.kl_div(
-                given[t.name].float().log_softmax(-1), wanted[t.name].float().softmax(-1), reduction="batchmean"
+                given[t.name].float().log_softmax(-1), english.logits[t.name].float().softmax(-1), reduction="batchmean"
             )
             for t in network.tasks
         ]).sum()  # fmt: skip
         loss: Tensor = plan.align_vector * distance + plan.align_kl * divergence
+        if lessons:
+            loss = loss + lessons.distance(pools, english, torch.ones(len(chosen), device=plan.device))
         return loss
 
     @torch.no_grad()
-    def _english(self, parallel: Tokens, chosen: list[int]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Vectors [pairs, width] and logits of the English half of some pairs."""
-        taught = self.taught_english
-        if taught is not None and taught.vectors.shape[1] == self.network.encoder.config.hidden_size:
-            known = taught.of(chosen, self.plan.device)
-            return known.vectors, known.logits
+    def _english(self, parallel: Tokens, chosen: list[int]) -> Judgement:
+        """What the English half of some pairs is judged to be."""
+        lessons = self.lessons
+        if lessons is not None and lessons.same_width and lessons.english is not None:
+            return lessons.english.of(chosen, self.plan.device)
         with autocast(self.plan):
             self.network.eval()
             goal = self.network.pool_from(*parallel.batch([2 * i for i in chosen]), self.plan.freeze)
             wanted = self.network.classify(goal)
             self.network.train()
-        return goal, wanted
+        return Judgement(wanted, {len(layers_of(self.network.encoder)): goal})
 
     def _progress(self) -> float:
         """How much of the run lies behind, 0 to 1, by steps or, where a time is set, by the clock if that is ahead."""
@@ -284,16 +278,8 @@ class Trainer:
             log.info("resumed at epoch %d, step %d", self.epoch + 1, self.step)
 
     def _settings(self) -> dict[str, Any]:
-        taught = {"teacher": [self.teacher.name, self.teacher.temperature, self.teacher.weight,
-                              self.teacher.vector_weight]} if self.teacher else {}  # fmt: skip
+        taught = {"teacher": self.teacher.settings()} if self.teacher else {}
         return _plan_json(self.plan) | taught | self.origin
-
-
-def _at(values: Tensor, places: Sequence[int], size: int) -> Tensor:
-    """Rows put at their places among so many, zeros elsewhere."""
-    whole = values.new_zeros((size, *values.shape[1:]))
-    whole[list(places)] = values
-    return whole
 
 
 def targets(rows: Sequence[Row], network: Network, device: str = "cpu") -> dict[str, Tensor]:

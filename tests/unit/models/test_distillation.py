@@ -117,7 +117,7 @@ def test_a_student_comes_near_its_teachers_vectors(
         trainer(student, tokenizer, rows, short, teacher).run()
         texts = [row.text for row in rows]
         both = [
-            replace(teacher, network=network).judge(texts, short, "").vectors
+            replace(teacher, network=network).judge(texts, short, "").pooled
             for network in (student, load_model(taught)[0])
         ]
         return float(vector_loss(both[0], both[1], torch.ones(len(texts))))
@@ -134,8 +134,8 @@ def test_a_foreign_sentence_is_pulled_to_the_teachers_vector_of_its_english_half
     pairs = [Pair(rows[i].text, rows[i + 1].text, "de") for i in range(0, 8, 2)]
     running = Trainer(student, tokenizer, rows[:32], rows[32:], pairs, replace(plan, align_every=1),
                       Manifest(base="tiny", tasks=TASKS), teacher=teacher)  # fmt: skip
-    goal, _ = running._english(running.parallel, [2, 0])
-    assert torch.equal(goal, teacher.judge([pairs[2].english, pairs[0].english], plan, "").vectors)
+    goal = running._english(running.parallel, [2, 0]).pooled
+    assert torch.equal(goal, teacher.judge([pairs[2].english, pairs[0].english], plan, "").pooled)
 
 
 def test_rows_that_no_epoch_takes_are_not_judged(
@@ -145,8 +145,8 @@ def test_rows_that_no_epoch_takes_are_not_judged(
     shorten(student, 2)
     capped = replace(plan, epochs=1, caps={row.source: 2 for row in rows})
     running = trainer(student, tokenizer, rows, capped, open_teacher(taught, TASKS))
-    assert running.taught is not None
-    judged = {i for i, vector in enumerate(running.taught.vectors) if bool(vector.any())}
+    assert running.lessons is not None
+    judged = {i for i, vector in enumerate(running.lessons.rows.pooled) if bool(vector.any())}
     assert judged == set(running._order(0))
     assert 0 < len(judged) < 32
 
