@@ -10,7 +10,8 @@ COPY models models
 COPY export export
 COPY dashboard dashboard
 RUN pip install -c constraints.txt . \
- && if [ "$EXTRA" = gpu ]; then pip uninstall -y onnxruntime && pip install -c constraints.txt '.[gpu]'; fi \
+ && if [ "$EXTRA" = gpu ]; then pip install -c constraints.txt '.[gpu]' && pip uninstall -y onnxruntime onnxruntime-gpu \
+      && pip install --no-deps onnxruntime-gpu==1.31.1; fi \
  && useradd --create-home --uid 10001 crosswind
 USER crosswind
 WORKDIR /home/crosswind

@@ -2,8 +2,9 @@
 
 At 20 tokens an operator costs as much in its start as in its arithmetic. Of the graph that `quantise` makes out of the
 exporter's, matrix products take 40 % of the time; the rest goes into a thousand small operators. Here a layer has
-about forty, attention is ONNX Runtime's own fused operator (domain `com.microsoft`), and every scale is a constant, so
-that texts of one length can share a run: the score of an article does not depend on the articles beside it, bit by bit.
+about forty, attention is ONNX Runtime's own fused operator (domain `com.microsoft`), and every scale is a constant or a
+token's own, so that texts of one length can share a run: the score of an article does not depend on the articles beside
+it, bit by bit.
 
 Activations are rounded in one of two ways. Before products that widen, each token is divided by its largest entry and
 rounded to 8 bits, after smoothing and without the channels that stand out (see `smoothing`). Before the others, where

@@ -1,4 +1,4 @@
-"""Runs a graph as serving does: one text per run, one thread. ONNX Runtime and tokenizers, no torch."""
+"""Runs a graph on one thread, one text per run, and finds how many may share one. ONNX Runtime and tokenizers, no torch."""
 
 import time
 from collections.abc import Sequence
@@ -81,7 +81,7 @@ def check_heads(session: ort.InferenceSession, heads: Sequence[Head], path: Path
 
 
 def run_graph(path: Path, ids: Sequence[Sequence[int]], heads: Sequence[Head]) -> Outputs:
-    """Scores every text alone, as `OnnxScorer` does.
+    """Scores every text alone; `OnnxScorer` gives the same bits.
 
     Raises:
         BundleError: the graph cannot be loaded or does not fit the heads.

@@ -206,6 +206,7 @@ def add_health_task(app: faust.App, parts: HealthParts) -> None:
         await runner.setup()
         try:
             await web.TCPSite(runner, parts.settings.worker_host, parts.settings.worker_port).start()
+            _log.info("health and metrics are served", port=runner.addresses[0][1])
             await watch.run()
         finally:
             await runner.cleanup()

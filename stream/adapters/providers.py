@@ -7,6 +7,8 @@ what int8 graphs are made of (they are refused on anything else).
 """
 
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +70,15 @@ def _open(path: Path, provider: str, precision: str) -> ort.InferenceSession:
     if provider not in ort.get_available_providers():
         raise ProviderError(
             f"{provider} is not available; this ONNX Runtime has {ort.get_available_providers()}: "
-            "install crosswind[gpu] or use --device cpu"
+            "install its wheel (docs/operations.md, Where inference runs) or use --device cpu"
         )
     if provider != CPU and precision == ON_CPU_ONLY:
         raise ProviderError(
             f"{provider} would run this {precision} bundle's products on the CPU: export it with --precision fp16 for "
             "a GPU, or use --device cpu"
         )
+    if provider != CPU:
+        _load_libraries()
     try:
         session = ort.InferenceSession(
             str(path), _session_options(), providers=_with_options(provider, precision), enable_fallback=0
@@ -83,6 +87,12 @@ def _open(path: Path, provider: str, precision: str) -> ort.InferenceSession:
         raise BundleError(f"ONNX Runtime cannot load {path}: {str(error).splitlines()[0]}") from None
     check_active(session.get_providers(), provider)
     return session
+
+
+def _load_libraries() -> None:
+    """Loads CUDA and cuDNN from their wheels, which are on no library path; what is not there is left to the loader."""
+    with redirect_stdout(StringIO()):  # it prints what it does not find, and stdout is for logs
+        ort.preload_dlls()
 
 
 def check_active(active: Sequence[str], wanted: str) -> None:
