@@ -27,12 +27,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.figures import write_figures
 from crosswind.stream.domain.series import Series
 from crosswind.stream.replay.columns import Filter
+from crosswind.stream.replay.files import open_files
 from crosswind.stream.replay.inprocess import Outcome, Plan, replay_in_process
+from crosswind.stream.replay.judging import Judge, Unscored
 from crosswind.stream.replay.log import read_log
 from crosswind.stream.replay.made import START, Made, made_feed
 from crosswind.stream.replay.measures import Measures, Period, match, measure
 from crosswind.stream.replay.preview import Buckets, Preview, preview
-from crosswind.stream.replay.sources import Judge, Unscored, open_files
 from crosswind.stream.replay.truth import alarms_of
 from crosswind.stream.service.rules import load_rules
 

@@ -89,7 +89,7 @@ def run(folder: Path, settings: Settings) -> None:
     from crosswind.stream.replay.notebook import backtest
     from crosswind.stream.replay.options import moment_of
     from crosswind.stream.replay.report import as_html
-    from crosswind.stream.replay.sources import Stretch
+    from crosswind.stream.replay.topic import Stretch
 
     asked, notes = Asked(**json.loads((folder / "job.json").read_text("utf-8"))), Notes(folder)
     record = records.Run("backtest", "in-process", {"feed": asked.feed, "model": None, "scores": None},

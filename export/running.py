@@ -1,4 +1,4 @@
-"""Runs a graph on one thread, one text per run, and finds how many may share one. ONNX Runtime and tokenizers, no torch."""
+"""Runs a graph on one thread, one text per run, and finds how many may share one. No torch."""
 
 import time
 from collections.abc import Sequence

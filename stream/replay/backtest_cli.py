@@ -31,8 +31,8 @@ from crosswind.stream.replay.options import (
 )  # fmt: skip
 from crosswind.stream.replay.report import as_html
 from crosswind.stream.replay.search import OBJECTIVES
-from crosswind.stream.replay.sources import Stretch
 from crosswind.stream.replay.stage import Clock
+from crosswind.stream.replay.topic import Stretch
 
 app = typer.Typer(no_args_is_help=True)
 Rules = Annotated[list[str], typer.Argument(metavar="RULES...", help="rule files, or `default`")]

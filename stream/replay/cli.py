@@ -12,7 +12,7 @@ from crosswind.stream.replay import runs as records
 from crosswind.stream.replay.columns import Filter
 from crosswind.stream.replay.engine import Pace
 from crosswind.stream.replay.inprocess import Outcome, Plan, forget_stage, replay_in_process
-from crosswind.stream.replay.job import Job, record_of, stretch_of
+from crosswind.stream.replay.job import Job, check_options, record_of, stretch_of
 from crosswind.stream.replay.options import (
     AsJson,
     AsOf,
@@ -74,6 +74,7 @@ def replay(
         "lang": lang, "source": source, "as_of": as_of, "clock": when.value, "model": model, "scores": scores,
         "from": first, "to": to, "through_kafka": through_kafka, "partitions": partitions, "notify": notify,
     }  # fmt: skip
+    check_options(feed, scores, first, to)
     pace, loaded = speed_of(speed), load_rules(rules or settings.rules)
     wanted = Filter(moment_of(since), moment_of(until), tuple(topic or ()), tuple(lang or ()), tuple(source or ()),
                     moment_of(as_of))  # fmt: skip
@@ -156,7 +157,7 @@ def delete_command(
     if found is not None and found.way == "kafka":
         from crosswind.stream.adapters.postgres.engine import connect
         from crosswind.stream.bootstrap import database_address, kafka_address
-        from crosswind.stream.replay.through import delete_rows, delete_topics
+        from crosswind.stream.replay.removal import delete_rows, delete_topics
 
         engine = connect(database_address(settings))
         rows = delete_rows(engine, run)

@@ -1,4 +1,4 @@
-"""The stories of a replay through Kafka: the live engine on the run's rows, with event time as the replay has it."""
+"""Alerts and stories of a replay through Kafka: the live engines on the run's rows, with the replay's event time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,10 +7,37 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Engine
 
+from crosswind.stream.adapters.postgres.alerts import PostgresAlertUnit
 from crosswind.stream.adapters.postgres.stories import PostgresStoryUnit, available
 from crosswind.stream.adapters.story_index import StoryIndex
 from crosswind.stream.domain.stories.clusters import Stories
+from crosswind.stream.service.alerting import AlertUnit
 from crosswind.stream.service.stories import StoryEngine, StoryUnit
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedUnit(PostgresAlertUnit):
+    """A transaction on the run's rows, with event time as the replay has it."""
+
+    mark: datetime | None = None
+
+    def watermark(self, idle_seconds: float) -> datetime | None:
+        """See `AlertUnit.watermark`."""
+        return self.mark
+
+
+@dataclass(slots=True)
+class ClosedStore:
+    """Implements `AlertStore`; the worker evaluates nothing, so no lock is needed against it."""
+
+    engine: Engine
+    mark: datetime | None = None
+
+    @contextmanager
+    def begin(self, run: str) -> Iterator[AlertUnit | None]:
+        """See `AlertStore.begin`."""
+        with self.engine.begin() as connection:
+            yield ClosedUnit(connection, run, self.mark)
 
 
 @dataclass(frozen=True, slots=True)

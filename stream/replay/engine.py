@@ -23,7 +23,8 @@ from crosswind.stream.domain.contract import Alert
 from crosswind.stream.domain.memory import from_json, to_json
 from crosswind.stream.domain.panel import LOOKBACK
 from crosswind.stream.domain.rules import RuleSet
-from crosswind.stream.replay.ledger import Ledger, LedgerStore
+from crosswind.stream.replay.ledger import Ledger
+from crosswind.stream.replay.ledger_store import LedgerStore
 from crosswind.stream.replay.log import Numbers, line
 from crosswind.stream.replay.stage import Stage
 from crosswind.stream.service.alerting import LATE, AlertEngine, Progress

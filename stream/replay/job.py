@@ -10,11 +10,33 @@ from crosswind.errors import SettingsError
 from crosswind.settings import Settings
 from crosswind.stream.replay import runs as records
 from crosswind.stream.replay.columns import Filter
+from crosswind.stream.replay.files import open_files
 from crosswind.stream.replay.inprocess import Outcome, Plan, not_staged
+from crosswind.stream.replay.judging import Judge, Unscored
 from crosswind.stream.replay.notebook import model_judge
 from crosswind.stream.replay.options import moment_of
-from crosswind.stream.replay.sources import Judge, Source, Stretch, Unscored, open_files, open_store, open_topic
+from crosswind.stream.replay.sources import Source
 from crosswind.stream.replay.stage import Stage
+from crosswind.stream.replay.store import open_store
+from crosswind.stream.replay.topic import Stretch, open_topic
+
+
+def is_stored(feed: str) -> bool:
+    """Whether a feed is a run in the database."""
+    return feed.partition(":")[0] == "store"
+
+
+def check_options(feed: str, scores: str | None, first: str | None, to: str | None) -> None:
+    """Refuses options that a feed has no use for, and which it would not heed.
+
+    Raises:
+        SettingsError: `--scores` without stored articles; `--from` or `--to` without a topic.
+    """
+    if scores is not None and not is_stored(feed):
+        raise SettingsError("--scores takes what `crosswind rescore` has stored: replay `store`, or score anew with "
+                            "--model")  # fmt: skip
+    if (first is not None or to is not None) and not feed.startswith("kafka:"):
+        raise SettingsError("--from and --to are of a topic (kafka:TOPIC); bound other feeds by --since and --until")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +57,7 @@ class Job:
 
     def _open(self, judge_with: Judge) -> Source:
         feed, settings = str(self.record.asked["feed"]), self.settings
-        if feed == "store" or feed.startswith("store:"):
+        if is_stored(feed):
             from crosswind.stream.adapters.postgres.engine import connect
             from crosswind.stream.bootstrap import database_address
 
@@ -60,7 +82,8 @@ class Job:
         from crosswind.stream.adapters.postgres.engine import connect, migrate
         from crosswind.stream.adapters.postgres.runs import save_run
         from crosswind.stream.bootstrap import database_address, kafka_address
-        from crosswind.stream.replay.through import Way, replay_through_kafka
+        from crosswind.stream.replay.through import replay_through_kafka
+        from crosswind.stream.replay.way import Way
 
         asked, settings = self.record.asked, self.settings
         stage, begun = Stage(plan.folder / "staged"), time.monotonic()

@@ -1,4 +1,4 @@
-"""Buckets in memory: an `AlertStore` for replays, with the figures that Postgres gives the same engine.
+"""Buckets in memory, for replays, with the figures that Postgres gives the same engine.
 
 Counts of the last days are kept per minute, those of the weeks before per hour, both sparse; the negative articles of
 the last days one by one. What no evaluation can ask for any more is dropped, so memory depends on how dense the feed
@@ -6,64 +6,25 @@ is, not on how long.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from crosswind.stream.domain.bucket import ALL
-from crosswind.stream.domain.contract import Alert
-from crosswind.stream.domain.incident import Incident
-from crosswind.stream.domain.notice import Orders
 from crosswind.stream.domain.panel import LOOKBACK, MENTIONS
 from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.series import MINUTE, Counts, History, Hours, Mention, Series
-from crosswind.stream.domain.watermark import JUMP, Watermark
-from crosswind.stream.service.alerting import LATE, AlertUnit, Counted, Progress
+from crosswind.stream.domain.watermark import Watermark
+from crosswind.stream.replay.cells import NOTHING, Cells, Ints
+from crosswind.stream.replay.times import EPOCH, advance, to_hour
+from crosswind.stream.service.alerting import LATE, Counted
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-Ints = NDArray[np.int64]
 _KEPT = LOOKBACK // timedelta(hours=1) + LATE // timedelta(hours=1) + 2
 _FINE = MENTIONS // timedelta(hours=1) + LATE // timedelta(hours=1) + 2
-
-
-@dataclass(slots=True)
-class Cells:
-    """Sparse counts of one hour: parallel arrays, in pieces as they came.
-
-    Attributes:
-        rows: series by number; minutes: minute of the hour; negative: 0 or 1; one entry per article and series.
-    """
-
-    rows: list[Ints] = field(default_factory=list)
-    minutes: list[Ints] = field(default_factory=list)
-    negative: list[Ints] = field(default_factory=list)
-
-    def add(self, rows: Ints, minutes: Ints, negative: Ints) -> None:
-        """Adds entries."""
-        self.rows.append(rows)
-        self.minutes.append(minutes)
-        self.negative.append(negative)
-
-    def flat(self) -> tuple[Ints, Ints, Ints]:
-        """All entries; merged in place."""
-        if len(self.rows) > 1:
-            self.rows, self.minutes, self.negative = (
-                [np.concatenate(parts)] for parts in (self.rows, self.minutes, self.negative)
-            )
-        return self.rows[0], self.minutes[0], self.negative[0]
-
-    def hourly(self) -> tuple[Ints, Ints, Ints]:
-        """Series, negatives and articles, one entry per series."""
-        rows, _, negative = self.flat()
-        found, place = np.unique(rows, return_inverse=True)
-        return found, np.bincount(place, negative).astype(np.int64), np.bincount(place).astype(np.int64)
 
 
 class Ledger:
@@ -158,7 +119,7 @@ class Ledger:
 
     def forget_before(self, evaluated: datetime) -> None:
         """Drops what no evaluation after `evaluated` asks for."""
-        hour = _hour(evaluated)
+        hour = to_hour(evaluated)
         for old in [one for one in self._fine if one < hour - _FINE]:
             self._coarse[old] = self._coarse.get(old) or self._fine[old].hourly()
             del self._fine[old]
@@ -186,7 +147,7 @@ class Ledger:
         """See `AlertUnit.counted`."""
         found = []
         edge, end = (evaluated_to - EPOCH) // MINUTE, (last - EPOCH) // MINUTE
-        for hour in range(_hour(since), end // 60 + 1):
+        for hour in range(to_hour(since), end // 60 + 1):
             if hour in self._fine:
                 rows, minutes, _ = self._fine[hour].flat()
                 at = minutes[rows == 0] + hour * 60
@@ -197,7 +158,7 @@ class Ledger:
 
     def universe(self, since: datetime) -> list[Series]:
         """See `AlertUnit.universe`."""
-        rows = [self._hour_of(hour)[0] for hour in {*self._fine, *self._coarse} if hour >= _hour(since)]
+        rows = [self._hour_of(hour)[0] for hour in {*self._fine, *self._coarse} if hour >= to_hour(since)]
         return [self._names[number] for number in np.unique(np.concatenate(rows))] if rows else []
 
     def histories(
@@ -208,7 +169,7 @@ class Ledger:
         chosen = np.array(sorted(numbers, key=lambda number: self._names[number]), np.int64)
         begin = first.replace(minute=0) - MENTIONS
         fine = self._minutely(chosen, begin, (last - begin) // MINUTE + 1)
-        coarse = self._hourly(chosen, _hour(first - LOOKBACK), _hour(begin))
+        coarse = self._hourly(chosen, to_hour(first - LOOKBACK), to_hour(begin))
         run = int(np.flatnonzero(chosen == 0)[0])
         found = {}
         for place, number in enumerate(chosen):
@@ -220,7 +181,7 @@ class Ledger:
     def _loud(self, rules: RuleSet, first: datetime, last: datetime) -> set[int]:
         """Series with enough negatives in some hours that no window of a rule is longer than."""
         reach = -(-rules.widest // 60) + 1
-        hours = range(_hour(first) - reach, _hour(last) + 1)
+        hours = range(to_hour(first) - reach, to_hour(last) + 1)
         sums = np.zeros((len(self._names), len(hours) + 1), np.int64)
         for place, hour in enumerate(hours):
             rows, negative, _ = self._hour_of(hour)
@@ -234,7 +195,7 @@ class Ledger:
         if known is None:
             cells = self._fine.get(hour)
             if cells is None:
-                return _NOTHING
+                return NOTHING
             known = self._coarse[hour] = cells.hourly()
         return known
 
@@ -271,76 +232,6 @@ class Ledger:
         return negative.reshape(-1, minutes), articles.reshape(-1, minutes)
 
 
-_NOTHING = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64))
-
-
-@dataclass(slots=True)
-class LedgerStore:
-    """Implements `AlertStore` for one set of rules on a ledger; several may share one."""
-
-    ledger: Ledger
-    state: Progress | None = None
-    seq: int = 1
-    closing: datetime | None = None
-
-    @contextmanager
-    def begin(self, run: str) -> Iterator[AlertUnit | None]:
-        """See `AlertStore.begin`."""
-        yield LedgerUnit(self)
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerUnit:
-    """Implements `AlertUnit`."""
-
-    store: LedgerStore
-
-    def watermark(self, idle_seconds: float) -> datetime | None:
-        """See `AlertUnit.watermark`."""
-        mark = self.store.ledger.watermark.event_time
-        closing = self.store.closing
-        return mark if closing is None or mark is None else min(mark, closing)
-
-    def progress(self) -> Progress | None:
-        """See `AlertUnit.progress`."""
-        return self.store.state
-
-    def first_minute(self, since: datetime | None) -> datetime | None:
-        """See `AlertUnit.first_minute`."""
-        return self.store.ledger.first_minute(since)
-
-    def counted(self, since: datetime, evaluated_to: datetime, last: datetime) -> list[Counted]:
-        """See `AlertUnit.counted`."""
-        return self.store.ledger.counted(since, evaluated_to, last)
-
-    def histories(
-        self, rules: RuleSet, first: datetime, last: datetime, wanted: Collection[Series]
-    ) -> dict[Series, History]:
-        """See `AlertUnit.histories`."""
-        return self.store.ledger.histories(rules, first, last, wanted)
-
-    def orders(self) -> Orders:
-        """Nobody silences or acknowledges in a replay."""
-        return Orders()
-
-    def universe(self, since: datetime) -> list[Series]:
-        """See `AlertUnit.universe`."""
-        return self.store.ledger.universe(since)
-
-    def next_seq(self) -> int:
-        """See `AlertUnit.next_seq`."""
-        return self.store.seq
-
-    def save(self, progress: Progress, changed: Sequence[Incident], alerts: Sequence[Alert]) -> None:
-        """See `AlertUnit.save`."""
-        self.store.state = progress
-        self.store.seq += len(alerts)
-
-
-def _hour(moment: datetime) -> int:
-    return (moment - EPOCH) // timedelta(hours=1)
-
-
 def _coded(column: Any) -> tuple[Ints, list[str]]:
     """Codes and names of a column of text."""
     coded = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
@@ -348,16 +239,3 @@ def _coded(column: Any) -> tuple[Ints, list[str]]:
     if isinstance(coded, pa.ChunkedArray):
         coded = coded.combine_chunks()
     return coded.indices.to_numpy(zero_copy_only=False).astype(np.int64), coded.dictionary.to_pylist()
-
-
-def advance(mark: Watermark, micros: Ints) -> Watermark:
-    """`Watermark.advance`; at once where the times rise without a jump."""
-    if not len(micros):
-        return mark
-    jump = JUMP // timedelta(microseconds=1)
-    if mark.event_time is not None and not mark.ahead:
-        start = (mark.event_time - EPOCH) // timedelta(microseconds=1)
-        steps = np.diff(micros, prepend=start)
-        if steps.max() <= jump and steps[1:].min(initial=0) >= 0:
-            return Watermark(max(mark.event_time, EPOCH + timedelta(microseconds=int(micros[-1]))))
-    return mark.advance(EPOCH + timedelta(microseconds=int(one)) for one in micros)

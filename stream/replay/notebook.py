@@ -14,14 +14,17 @@ import polars as pl
 from crosswind.errors import SettingsError
 from crosswind.settings import Settings, load_settings
 from crosswind.stream.domain.contract import Alert
-from crosswind.stream.replay import report as reports
+from crosswind.stream.replay import report
 from crosswind.stream.replay.backtest import Verdict, budget_rules, calibrate, judge, walk
 from crosswind.stream.replay.columns import Filter
+from crosswind.stream.replay.figures import Backtest, alarm_table, summary
+from crosswind.stream.replay.files import open_files
 from crosswind.stream.replay.inprocess import LATENESS, Plan, replay_in_process
+from crosswind.stream.replay.judging import Judge
 from crosswind.stream.replay.log import read_log
 from crosswind.stream.replay.preview import Preview, preview
 from crosswind.stream.replay.search import Fold, Found, grid_search, middle, optuna_search, walk_forward
-from crosswind.stream.replay.sources import Judge, Source, open_files
+from crosswind.stream.replay.sources import Source
 from crosswind.stream.replay.stage import Clock, Stage
 from crosswind.stream.replay.study import falls
 from crosswind.stream.replay.truth import Event, Prices, load_truth
@@ -105,7 +108,7 @@ def alerts_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 class Result:
     """A backtest's outcome as frames; `found` has all of it."""
 
-    found: reports.Backtest
+    found: Backtest
 
     @property
     def figures(self) -> pl.DataFrame:
@@ -116,16 +119,16 @@ class Result:
     @property
     def alarms(self) -> pl.DataFrame:
         """One row per alarm, with the event it spoke of."""
-        rows = [row for verdict in self.found.verdicts for row in reports.alarm_table(verdict)]
+        rows = [row for verdict in self.found.verdicts for row in alarm_table(verdict)]
         return pl.DataFrame([{**row, "lead_minutes": row["lead_minutes"] if row["event"] else None} for row in rows])
 
     def summary(self) -> dict[str, Any]:
         """What `report.json` has."""
-        return reports.summary(self.found)
+        return summary(self.found)
 
     def write(self, folder: "str | Path") -> dict[str, Path]:
         """Writes report.html, report.json and alarms.csv."""
-        return reports.write(self.found, Path(folder))
+        return report.write(self.found, Path(folder))
 
 
 def backtest(
@@ -173,8 +176,8 @@ def backtest(
             articles = {row["article_id"]: row for row in stage.articles(wanted_ids)}
             name = str(feed.name if isinstance(feed, Source) else feed)
             said = str(truth) if isinstance(truth, (str, Path)) else f"{len(events)} events"
-            return Result(reports.Backtest("Backtest of " + ", ".join(texts), name, said, period, stage.rows, verdicts,
-                                           articles, search, walked_folds))  # fmt: skip
+            return Result(Backtest("Backtest of " + ", ".join(texts), name, said, period, stage.rows, verdicts,
+                                   articles, search, walked_folds))  # fmt: skip
 
 
 def _verdicts(

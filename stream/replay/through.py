@@ -13,155 +13,39 @@ Agents, stories and alerts go by `published_at`. So that is what an article is s
 the replay's clock.
 """
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from kafka import KafkaAdminClient, KafkaProducer
+from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from sqlalchemy import Engine, text
 
 from crosswind.errors import BrokerError, ServiceError, SettingsError
-from crosswind.settings import Settings, load_settings
-from crosswind.stream.adapters.kafka.embedded import die_with_parent
+from crosswind.settings import Settings
 from crosswind.stream.adapters.kafka.security import client_options
 from crosswind.stream.adapters.kafka.topics import MAX_MESSAGE, ensure_topics
-from crosswind.stream.adapters.postgres.alerts import PostgresAlertUnit, transitions_after
+from crosswind.stream.adapters.postgres.alerts import transitions_after
 from crosswind.stream.domain.contract import RawNews, encode, encode_scored
 from crosswind.stream.domain.watermark import Watermark
-from crosswind.stream.replay.closed import Teller
+from crosswind.stream.replay.closed import ClosedStore, Teller
 from crosswind.stream.replay.columns import articles_of
 from crosswind.stream.replay.engine import Replayer
 from crosswind.stream.replay.inprocess import Outcome, Plan
-from crosswind.stream.replay.ledger import Ledger, advance
+from crosswind.stream.replay.judging import Unscored
+from crosswind.stream.replay.ledger import Ledger
 from crosswind.stream.replay.log import Numbers, digest, line
-from crosswind.stream.replay.sources import Unscored
 from crosswind.stream.replay.stage import Clock, Stage
-from crosswind.stream.service.alerting import AlertEngine, AlertUnit
+from crosswind.stream.replay.times import advance
+from crosswind.stream.replay.way import Way, settings_of
+from crosswind.stream.replay.worker import RunWorker
+from crosswind.stream.service.alerting import AlertEngine
 
-NEVER = 10**9
-"""Lateness, in seconds, with which the run's worker closes nothing."""
 STORE_SECONDS = 300.0
-RESTARTS = 5
-FOR_GOOD = 36_500
-"""Days that the run's worker keeps rows, where there is a retention: a replay is kept until it is deleted."""
-TABLES = ("outbox", "transition", "incident", "engine", "watermark", "duplicate", "bucket", "bucket_hour",
-          "score_version", "article_meaning", "article_version", "translation", "story_member", "story", "article",
-          "silence", "verdict", "deployment", "deployment_event", "retention", "replay_run")  # fmt: skip
-"""Every table that has rows of a run, but `subscription`: those are people's own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """Where the run lives.
-
-    Attributes:
-        notify: the alerts go to the live `alerts` topic, too; else to the run's own.
-        worker_settings: more settings of the worker, by name.
-    """
-
-    kafka: str
-    database_url: str
-    engine: Engine
-    partitions: int = 4
-    notify: bool = False
-    worker_settings: dict[str, str] = field(default_factory=dict)
-
-
-def settings_of(run: str, way: Way, data_dir: Path) -> Settings:
-    """The settings of the run's worker: topics, group and rows of its own."""
-    found = load_settings({
-        "kafka": way.kafka, "database_url": way.database_url, "run": run, "group": f"replay-{run}",
-        "raw_topic": f"replay.{run}.raw", "scored_topic": f"replay.{run}.scored", "dead_topic": f"replay.{run}.dead",
-        "alerts_topic": "alerts" if way.notify else f"replay.{run}.alerts", "partitions": way.partitions,
-        "lateness_seconds": NEVER, "data_dir": data_dir, **way.worker_settings,
-    })  # fmt: skip
-    limited = [name for name in ("keep_articles_days", "keep_minutes_days") if getattr(found, name) is not None]
-    return found.model_copy(update=dict.fromkeys(limited, FOR_GOOD))
-
-
-@dataclass(frozen=True, slots=True)
-class ClosedUnit(PostgresAlertUnit):
-    """A transaction on the run's rows, with event time as the replay has it."""
-
-    mark: datetime | None = None
-
-    def watermark(self, idle_seconds: float) -> datetime | None:
-        """See `AlertUnit.watermark`."""
-        return self.mark
-
-
-@dataclass(slots=True)
-class ClosedStore:
-    """Implements `AlertStore`; the worker evaluates nothing, so no lock is needed against it."""
-
-    engine: Engine
-    mark: datetime | None = None
-
-    @contextmanager
-    def begin(self, run: str) -> Iterator[AlertUnit | None]:
-        """See `AlertStore.begin`."""
-        with self.engine.begin() as connection:
-            yield ClosedUnit(connection, run, self.mark)
-
-
-class RunWorker:
-    """The run's worker process; started again when it is killed."""
-
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        self._settings, self._log = settings, folder / "worker.log"
-        self._process: subprocess.Popen[bytes] | None = None
-        self._starts = 0
-
-    @property
-    def pid(self) -> int | None:
-        """Its process id, while it runs."""
-        return self._process.pid if self._process and self._process.poll() is None else None
-
-    def ensure(self) -> None:
-        """Starts it when it is not running.
-
-        Raises:
-            ServiceError: it ended again and again.
-        """
-        if self.pid is not None:
-            return
-        if self._starts > RESTARTS:
-            raise ServiceError(f"the replay's worker ended {self._starts} times; see {self._log}")
-        self._starts += 1
-        names = (name for name in Settings.model_fields if getattr(self._settings, name) is not None)
-        given = {f"CROSSWIND_{name.upper()}": self._text(name) for name in names}
-        folder = str(Path(__file__).resolve().parents[2])
-        paths = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "crosswind", "worker"], env={**os.environ, "PYTHONPATH": paths, **given},
-                stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=die_with_parent,
-            )  # fmt: skip
-
-    def stop(self) -> None:
-        """Ends it: SIGTERM, SIGKILL after ten seconds."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def _text(self, name: str) -> str:
-        value = getattr(self._settings, name)
-        return str(value.get_secret_value() if hasattr(value, "get_secret_value") else value)
 
 
 def replay_through_kafka(stage: Stage, plan: Plan, way: Way, data_dir: Path) -> Outcome:
@@ -188,6 +72,26 @@ def replay_through_kafka(stage: Stage, plan: Plan, way: Way, data_dir: Path) -> 
         producer.close()
         worker.stop()
     return driver.outcome(finished, time.monotonic() - begun)
+
+
+def _check_named(stage: Stage) -> None:
+    """Whether the worker will know each article by the id that it has in the stage.
+
+    Where its source gives none, the worker makes it of what is sent, and an article that counts later than it says is
+    sent with another time. One that has a score is sent with its id.
+
+    Raises:
+        SettingsError: there are such articles.
+    """
+    nameless = 0
+    for table in stage.read():
+        moved = pc.and_(pc.equal(table["model"], Unscored.version), pc.is_null(table["given_id"]))
+        nameless += pc.sum(pc.and_(moved, pc.not_equal(table["event_at"], table["published_at"]))).as_py() or 0
+    if nameless:
+        raise SettingsError(
+            f"{nameless:,} articles came late and have neither an id of their source nor a score, so that with --clock "
+            "known the worker would give them other ids; leave out --through-kafka, or pass --clock published"
+        )
 
 
 class _Driver:
@@ -290,6 +194,14 @@ class _Driver:
                        digest(path))  # fmt: skip
 
 
+def _raw(piece: pa.Table) -> Iterator[tuple[bytes, bytes, int]]:
+    for row in piece.to_pylist():
+        news = RawNews(source=row["source"], title=row["title"], published_at=row["published_at"], id=row["given_id"],
+                       url=row["url"], body=row["body"] or None, lang=row["lang"],
+                       entities=row["entities"])  # fmt: skip
+        yield (row["given_id"] or row["source"]).encode(), encode(news), int(row["first_seen_at"].timestamp() * 1000)
+
+
 def write_log(engine: Engine, run: str, path: Path) -> tuple[int, int]:
     """Writes the canonical log of a run's rows, also of `live`; returns how many transitions, and fired."""
     numbers, seq, fired = Numbers(), 0, 0
@@ -299,61 +211,3 @@ def write_log(engine: Engine, run: str, path: Path) -> tuple[int, int]:
             fired += sum(alert.cause == "fired" for alert in alerts)
             seq = alerts[-1].seq
     return seq, fired
-
-
-def _check_named(stage: Stage) -> None:
-    """Whether the worker will know each article by the id that it has in the stage.
-
-    Where its source gives none, the worker makes it of what is sent, and an article that counts later than it says is
-    sent with another time. One that has a score is sent with its id.
-
-    Raises:
-        SettingsError: there are such articles.
-    """
-    nameless = 0
-    for table in stage.read():
-        moved = pc.and_(pc.equal(table["model"], Unscored.version), pc.is_null(table["given_id"]))
-        nameless += pc.sum(pc.and_(moved, pc.not_equal(table["event_at"], table["published_at"]))).as_py() or 0
-    if nameless:
-        raise SettingsError(
-            f"{nameless:,} articles came late and have neither an id of their source nor a score, so that with --clock "
-            "known the worker would give them other ids; leave out --through-kafka, or pass --clock published"
-        )
-
-
-def _raw(piece: pa.Table) -> Iterator[tuple[bytes, bytes, int]]:
-    for row in piece.to_pylist():
-        news = RawNews(source=row["source"], title=row["title"], published_at=row["published_at"], id=row["given_id"],
-                       url=row["url"], body=row["body"] or None, lang=row["lang"],
-                       entities=row["entities"])  # fmt: skip
-        yield (row["given_id"] or row["source"]).encode(), encode(news), int(row["first_seen_at"].timestamp() * 1000)
-
-
-def delete_rows(engine: Engine, run: str) -> int:
-    """Removes a run's rows from every table; returns how many articles it had."""
-    with engine.begin() as connection:
-        known = set(connection.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).scalars())
-        found = 0
-        for table in TABLES:
-            if table in known:
-                gone = connection.execute(text(f"DELETE FROM {table} WHERE run = :run"), {"run": run}).rowcount
-                found = gone if table == "article" else found
-    return found
-
-
-def delete_topics(kafka: str, run: str, settings: Settings) -> list[str]:
-    """Removes a run's topics; returns their names."""
-    try:
-        admin = KafkaAdminClient(bootstrap_servers=kafka.split(","), request_timeout_ms=10_000,
-                                 **client_options(settings))  # fmt: skip
-    except KafkaError as error:
-        raise BrokerError(f"cannot reach Kafka at {kafka}: {error}") from None
-    try:
-        names = [name for name in admin.list_topics() if name.startswith(f"replay.{run}.")]
-        if names:
-            admin.delete_topics(names)
-        return sorted(names)
-    except KafkaError as error:
-        raise BrokerError(f"the topics of run {run} are not deleted: {error}") from None
-    finally:
-        admin.close()

@@ -16,7 +16,8 @@ from crosswind.stream.adapters.postgres.store import PostgresTrendStore
 from crosswind.stream.adapters.postgres.subscriptions import Subscriptions
 from crosswind.stream.domain.ingest import Delivery
 from crosswind.stream.replay.columns import Filter
-from crosswind.stream.replay.sources import Judge, Unscored, open_store
+from crosswind.stream.replay.judging import Judge, Unscored
+from crosswind.stream.replay.store import open_store
 from crosswind.stream.service.deployment import Slot
 from tests.builders import scored_article
 

@@ -29,7 +29,7 @@ from crosswind.stream.domain.article import ScoredArticle
 from crosswind.stream.domain.bucket import fold
 from crosswind.stream.domain.ingest import Delivery, Ingested
 from crosswind.stream.domain.retention import Policy
-from crosswind.stream.replay.through import delete_rows
+from crosswind.stream.replay.removal import delete_rows
 from tests import versions
 from tests.builders import START, scored_article
 from tests.oracle import send

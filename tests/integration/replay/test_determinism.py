@@ -19,10 +19,13 @@ from crosswind.stream.adapters.postgres.store import PostgresTrendStore
 from crosswind.stream.domain.ingest import Delivery
 from crosswind.stream.replay.columns import Filter
 from crosswind.stream.replay.engine import Pace
+from crosswind.stream.replay.files import open_files
 from crosswind.stream.replay.inprocess import Plan, replay_in_process
-from crosswind.stream.replay.sources import open_files, open_store
 from crosswind.stream.replay.stage import Clock, Stage
-from crosswind.stream.replay.through import RunWorker, Way, replay_through_kafka, write_log
+from crosswind.stream.replay.store import open_store
+from crosswind.stream.replay.through import replay_through_kafka, write_log
+from crosswind.stream.replay.way import Way
+from crosswind.stream.replay.worker import RunWorker
 from crosswind.stream.service.rules import load_rules
 from tests.integration.alerts.world import LATENESS, World
 from tests.processes import wait_for
@@ -193,6 +196,6 @@ def _halves() -> Iterator[Any]:
 
 
 def _no_judge() -> Any:
-    from crosswind.stream.replay.sources import Judge, Unscored
+    from crosswind.stream.replay.judging import Judge, Unscored
 
     return Judge(Unscored)

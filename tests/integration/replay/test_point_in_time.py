@@ -12,7 +12,8 @@ from crosswind.stream.domain.article import Origin, ScoredArticle
 from crosswind.stream.domain.ingest import Delivery
 from crosswind.stream.replay.columns import Filter
 from crosswind.stream.replay.inprocess import Plan, replay_in_process
-from crosswind.stream.replay.sources import Judge, Unscored, open_store
+from crosswind.stream.replay.judging import Judge, Unscored
+from crosswind.stream.replay.store import open_store
 from crosswind.stream.replay.through import write_log
 from crosswind.stream.service.rules import load_rules
 from tests.integration.alerts.world import World

@@ -20,7 +20,8 @@ from crosswind.stream.adapters.postgres.store import PostgresTrendStore
 from crosswind.stream.adapters.retention_loop import policy_of
 from crosswind.stream.domain.ingest import Delivery
 from crosswind.stream.domain.retention import Policy, Swept
-from crosswind.stream.replay.through import TABLES, Way, delete_rows, delete_topics, settings_of
+from crosswind.stream.replay.removal import TABLES, delete_rows, delete_topics
+from crosswind.stream.replay.way import Way, settings_of
 from tests.builders import scored_article
 from tests.integration.alerts.world import World, short_feed
 from tests.processes import wait_for

@@ -21,9 +21,11 @@ from crosswind.stream.replay import runs
 from crosswind.stream.replay.columns import Filter
 from crosswind.stream.replay.inprocess import Plan
 from crosswind.stream.replay.job import Job
-from crosswind.stream.replay.sources import Stretch, Unscored
+from crosswind.stream.replay.judging import Unscored
 from crosswind.stream.replay.stage import Clock, Stage
-from crosswind.stream.replay.through import Way, replay_through_kafka
+from crosswind.stream.replay.through import replay_through_kafka
+from crosswind.stream.replay.topic import Stretch
+from crosswind.stream.replay.way import Way
 from crosswind.stream.service.rules import load_rules
 from tests.builders import START, scored_article
 from tests.integration.alerts.world import LATENESS

@@ -11,7 +11,8 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 
 from crosswind.stream.replay.columns import Filter
-from crosswind.stream.replay.sources import Judge, Stretch, Unscored, open_topic
+from crosswind.stream.replay.judging import Judge, Unscored
+from crosswind.stream.replay.topic import Stretch, open_topic
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 ROWS, MANY = 20, 600

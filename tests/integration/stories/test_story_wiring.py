@@ -14,9 +14,12 @@ from crosswind.stream.adapters.story_engine import keeps_meanings
 from crosswind.stream.replay.columns import Filter
 from crosswind.stream.replay.engine import Pace
 from crosswind.stream.replay.inprocess import Plan
-from crosswind.stream.replay.sources import Judge, Unscored, open_store
+from crosswind.stream.replay.judging import Judge, Unscored
+from crosswind.stream.replay.removal import delete_rows
 from crosswind.stream.replay.stage import Clock, Stage
-from crosswind.stream.replay.through import Way, delete_rows, replay_through_kafka, write_log
+from crosswind.stream.replay.store import open_store
+from crosswind.stream.replay.through import replay_through_kafka, write_log
+from crosswind.stream.replay.way import Way
 from tests.integration.alerts.test_alert_loop import FakeApp, FakeTopic, Parts
 from tests.integration.alerts.world import END, LATENESS, World
 from tests.integration.stories.world import SETTINGS, close, counting_stories, feed, one_story, put, scalar, tick

@@ -17,12 +17,13 @@ from crosswind.stream.domain.series import Series
 from crosswind.stream.replay import Result
 from crosswind.stream.replay import backtest as run_backtest
 from crosswind.stream.replay import replay as run_replay
-from crosswind.stream.replay import report as reports
 from crosswind.stream.replay.backtest import with_values
 from crosswind.stream.replay.backtest_cli import app
+from crosswind.stream.replay.figures import as_csv
 from crosswind.stream.replay.made import made_feed, truth_csv
 from crosswind.stream.replay.measures import Measures, Period, lead_minutes, match, measure
 from crosswind.stream.replay.preview import Buckets, preview
+from crosswind.stream.replay.report import as_html
 from crosswind.stream.replay.search import points
 from crosswind.stream.replay.sources import Source
 from crosswind.stream.replay.study import falls, study
@@ -194,7 +195,7 @@ def result() -> Result:
 
 
 def test_the_report_is_one_file_and_what_strangers_wrote_is_text(result: Result) -> None:
-    page = reports.as_html(result.found)
+    page = as_html(result.found)
     assert "<script>alert(1)" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert "</script><b>" not in page
@@ -206,7 +207,7 @@ def test_the_same_figures_are_in_every_form(result: Result) -> None:
     said = result.summary()["rules"][0]
     assert (said["detected"], said["events"], said["alarms"]) == (1, 1, 1)
     assert result.figures["recall"].to_list() == [1.0]
-    rows = list(csv.DictReader(io.StringIO(reports.as_csv(result.found))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(result.found))))
     assert len(rows) == len(result.alarms) == 2
     assert [row["budget"] for row in said["calibration"]] == [0.01, 0.03, 0.1, 0.3, 1.0]
 

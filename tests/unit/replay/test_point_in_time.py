@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from crosswind.stream.domain.article import PPM, ScoredArticle, Sentiment
 from crosswind.stream.replay.columns import Filter
+from crosswind.stream.replay.files import open_files
 from crosswind.stream.replay.inprocess import Plan, replay_in_process
+from crosswind.stream.replay.judging import Judge, Unscored
 from crosswind.stream.replay.log import read_log
-from crosswind.stream.replay.sources import Judge, Unscored, open_files
 from crosswind.stream.replay.stage import Clock, Stage
 from crosswind.stream.service.rules import load_rules
 from tests.unit.alerts.feeds import START

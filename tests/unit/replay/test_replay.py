@@ -20,14 +20,18 @@ from crosswind.stream.domain.series import MINUTE, Series
 from crosswind.stream.replay import runs
 from crosswind.stream.replay.columns import SCHEMA, Filter, normalise, table_of
 from crosswind.stream.replay.engine import Replayer, track
+from crosswind.stream.replay.files import open_files
 from crosswind.stream.replay.inprocess import Plan, replay_in_process
-from crosswind.stream.replay.ledger import EPOCH, Ledger
+from crosswind.stream.replay.job import check_options
+from crosswind.stream.replay.judging import Judge, Unscored
+from crosswind.stream.replay.ledger import Ledger
 from crosswind.stream.replay.log import difference, read_log
 from crosswind.stream.replay.made import made_feed
 from crosswind.stream.replay.notebook import opened
-from crosswind.stream.replay.sources import Judge, Source, Unscored, open_files
+from crosswind.stream.replay.sources import Source
 from crosswind.stream.replay.split import Part, join
 from crosswind.stream.replay.stage import Clock, Stage
+from crosswind.stream.replay.times import EPOCH
 from crosswind.stream.service.rules import load_rules
 from tests.builders import scored_article
 from tests.unit.alerts.feeds import START
@@ -239,6 +243,20 @@ def test_times_without_a_zone_are_refused() -> None:
     column = pa.array([datetime(2026, 3, 2)], pa.timestamp("us"))
     with pytest.raises(DataError, match="time zone"):
         normalise(pa.table({"published_at": column, "topic": ["credit"], "sentiment": ["negative"]}))
+
+
+@pytest.mark.parametrize(("feed", "options", "said"), [
+    ("old.jsonl", {"scores": "abcd"}, "--scores"),
+    ("kafka:news.raw", {"scores": "abcd"}, "--scores"),
+    ("store:live", {"first": "2026-03-02T00:00:00Z"}, "--from and --to"),
+    ("old.jsonl", {"to": "17"}, "--from and --to"),
+])  # fmt: skip
+def test_options_that_a_feed_would_not_heed_are_refused(feed: str, options: dict[str, str], said: str) -> None:
+    none: dict[str, str | None] = {"scores": None, "first": None, "to": None}
+    with pytest.raises(SettingsError, match=said):
+        check_options(feed, **(none | options))
+    for heeds, some in (("store", {"scores": "abcd"}), ("store:old", {"scores": "abcd"}), ("kafka:t", {"to": "17"})):
+        check_options(heeds, **(none | some))
 
 
 def test_rows_with_an_unknown_sentiment_are_counted_as_bad() -> None:
