@@ -114,6 +114,13 @@ class RulesDesk:
             return RulesOut("", digest(text), self._path is not None, [], text, str(error))
         return RulesOut(found.version, digest(text), self._path is not None, [_out(rule) for rule in found.rules], text)
 
+    def in_use(self) -> RuleSet:
+        """The rules at work; none where their file cannot be used."""
+        try:
+            return rule_set(parse_rules(self._text().encode()))
+        except SettingsError:
+            return RuleSet((), "")
+
     def preview(self, text: str, days: int = DAYS) -> PreviewOut:
         """What these rules would have said, beside those in use. One at a time: it takes a core for seconds.
 

@@ -19,8 +19,11 @@ _PATH = "/api/v1/rules"
 
 def skeleton() -> Any:
     """The page; its editor is filled once, so that nothing overwrites what somebody types."""
-    note = _("What would have fired over the last {days} days of stored minutes, without a backtest's exactness: it "
-             "counts every article as a story of its own, so a little more fires than live.", days=DAYS)  # fmt: skip
+    note = _(
+        "What would have fired over the last {days} days of stored minutes, without a backtest's exactness: it "
+        "counts every article as a headline and a source of its own, so a little more fires than live.",
+        days=DAYS,
+    )
     return html.Div(
         [
             html.H1(_("Rules")),
@@ -62,20 +65,36 @@ def page(found: RulesOut, scored: Sequence[Scored]) -> Any:
     return [
         labelled(html.Section([html.H2(_("In use")), *problem, table(columns, rows, _("No rule can be used."))],
                               className="panel"), _("In use")),
-        labelled(html.Section([html.H2(_("How they have done, last 90 days")), _scores(scored)], className="panel"),
+        labelled(html.Section([html.H2(_("How they have done, last 90 days")), *_scores(scored, found)],
+                              className="panel"),
                  _("How they have done, last 90 days")),
     ]  # fmt: skip
 
 
-def _scores(scored: Sequence[Scored]) -> Any:
-    columns = (_("rule"), _("Version"), _("Told"), _("Useful"), _("Not useful"), _("Precision"),
-               _("Told per series and month"))  # fmt: skip
+def _scores(scored: Sequence[Scored], found: RulesOut) -> list[Any]:
+    columns = (_("rule"), _("Version"), _("Told"), _("Useful"), _("Not useful"), _("Precision"), _("Told a month"))
     rows = [
-        [one.rule, html.Code(one.rule_version), f"{one.fired:,}", f"{one.useful:,}", f"{one.useless:,}",
-         per_cent(one.precision), f"{one.per_series_month:.3f}"]
+        [one.rule, _version(one, found), f"{one.fired:,}", f"{one.useful:,}", f"{one.useless:,}",
+         per_cent(one.precision), f"{one.told_per_month:.3f} / {_(one.measure.per)}"]
         for one in scored
     ]  # fmt: skip
-    return table(columns, rows, _("No alert was told in this time."))
+    shown = table(columns, rows, _("No alert was told in this time."))
+    said = _(
+        "Told a month: of each series that the rule watches and that had an article, or of the whole rule, whichever "
+        "its budget of false alarms is for. What was worth telling counts too, so it may lie above the budget."
+    )
+    old = _(
+        "What a version no longer in use watched is not known: it is counted by what the rule of its name watches "
+        "now, or for the whole rule where none has its name."
+    )
+    notes = [said] * bool(scored) + [old] * (not all(one.measure.current for one in scored))
+    return [shown, *[html.P(note, className="quiet") for note in notes]]
+
+
+def _version(one: Scored, found: RulesOut) -> Any:
+    """With a word where it is not in use; while the file cannot be used the engine goes on with what it had."""
+    gone = not one.measure.current and not found.problem
+    return [html.Code(one.rule_version), *[html.Span(" " + _("no longer in use"), className="quiet")] * gone]
 
 
 def previewed(found: PreviewOut) -> Any:

@@ -64,7 +64,8 @@ def _add_rules(app: Dash, work: Work) -> None:
     @app.callback(Output("rules", "children"), *_DATA)
     @patient
     async def rules(_path: str, _search: str, _pulse: Any) -> Any:
-        scored = await asyncio.to_thread(alert_orders.scorecard, work.reader.engine, work.reader.run, 90)
+        in_use = await asyncio.to_thread(work.rules.in_use)
+        scored = await asyncio.to_thread(alert_orders.scorecard, work.reader.engine, work.reader.run, 90, in_use)
         return rules_page.page(await asyncio.to_thread(work.rules.current), scored)
 
     @app.callback(Output("rules-editor", "children"), Input("url", "pathname"), State("url", "search"))

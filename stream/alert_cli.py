@@ -15,7 +15,8 @@ from sqlalchemy import Engine
 from crosswind.settings import Settings, load_settings
 from crosswind.stream.adapters.postgres import alert_orders
 from crosswind.stream.adapters.postgres.engine import connect
-from crosswind.stream.domain.rules import RuleSet
+from crosswind.stream.domain.rules import Per, RuleSet
+from crosswind.stream.domain.scorecard import Measure
 from crosswind.stream.domain.silence import parse_matcher
 from crosswind.stream.service.rule_tests import run_tests
 from crosswind.stream.service.rules import DEFAULT, duration, load_rules, schema
@@ -141,26 +142,37 @@ def scorecard(
     truth: Annotated[Path | None, typer.Option(help="labelled events or prices, as for a backtest: lead times")] = None,
     run: Run = None, database_url: DatabaseUrl = None, data_dir: DataDir = None, as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Say how each version of each rule has done: told, useful, useless, rate per series and month, lead time.
+    """Say how each version of each rule has done: told, useful, useless, told per month, lead time.
 
+    Told per month is of each series that the rule watches, or of the whole rule, whichever its budget is for.
     The lead is the median of minutes from the first alarm to an event's onset, over events that were found; below 0
     the alarm came after it. Events count that lie wholly within the days.
     """
     labelled = _truth(truth) if truth else None  # before the database is asked: a bad file is said at once
+    in_use = load_rules(_file(None))
     with _database(database_url, data_dir, run) as (engine, settings):
-        found = alert_orders.scorecard(engine, settings.run, days)
+        found = alert_orders.scorecard(engine, settings.run, days, in_use)
         led = _led(engine, settings.run, days, labelled) if labelled is not None else {}
     if as_json:
         cards = [{**asdict(one), **_plain_lead(led.get((one.rule, one.rule_version)))} for one in found]
         typer.echo(json.dumps(cards, indent=1))
         return
-    heads = f"{'told':>6}{'useful':>8}{'useless':>9}{'precision':>11}{'/series/month':>15}"
+    heads = f"{'told':>6}{'useful':>8}{'useless':>9}{'precision':>11}{'told/month':>12}  {'of':18}{'budget':>8}"
     typer.echo(f"{'rule':24} {'version':14}{heads}" + f"{'found':>10}{'lead':>10}" * (truth is not None))
     for one in found:
         precision = "-" if one.precision is None else f"{one.precision:.2f}"
         more = _lead_words(led.get((one.rule, one.rule_version))) if truth else ""
-        typer.echo(f"{one.rule:24} {one.rule_version:14}{one.fired:6}{one.useful:8}{one.useless:9}{precision:>11}"
-                   f"{one.per_series_month:15.4f}{more}")  # fmt: skip
+        version = one.rule_version + "*" * (not one.measure.current)
+        typer.echo(f"{one.rule:24} {version:14}{one.fired:6}{one.useful:8}{one.useless:9}{precision:>11}"
+                   f"{one.told_per_month:12.4f}  {_measure_words(one.measure)}{more}".rstrip())  # fmt: skip
+    if not all(one.measure.current for one in found):
+        typer.echo("* not in the rules now: counted by the series that the rule of its name watches now, or for the "
+                   "whole rule where none has its name")  # fmt: skip
+
+
+def _measure_words(by: Measure) -> str:
+    of = f"each of {by.series} series" if by.per is Per.SERIES else "the whole rule"
+    return f"{of:18}{'-' if by.at_most is None else f'{by.at_most:g}':>8}"
 
 
 def _truth(path: Path) -> "list[Event]":

@@ -20,7 +20,8 @@ class Memory:
 
     Attributes:
         opened: by rule and series, at most one each.
-        fires: minutes at which a series fired, the last day's, ascending.
+        fires: minutes at which a series fired, of the last day, or of the rule's `flapping.within` where that is
+            longer, ascending.
     """
 
     opened: Mapping[Key, Incident] = field(default_factory=dict)

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Engine, text
@@ -11,6 +12,9 @@ from sqlalchemy import Connection, Engine, text
 from crosswind.errors import DataError
 from crosswind.stream.adapters.postgres.errors import database
 from crosswind.stream.domain.detect.budget import MONTH_HOURS
+from crosswind.stream.domain.rules import RuleSet
+from crosswind.stream.domain.scorecard import Measure, measure
+from crosswind.stream.domain.series import Series
 from crosswind.stream.domain.silence import Matcher, Silence
 
 _ACKNOWLEDGE = text("""
@@ -68,14 +72,19 @@ _FIRED = text("""
     WHERE run = :run AND fired_at >= :since AND NOT (topic = '*' AND entity = '*') ORDER BY fired_at, incident_id
 """)
 
-_WATCHED = text("""
-    SELECT (SELECT count(*) FROM (
-                SELECT topic, coalesce(lang, '*'), '*' FROM bucket
-                WHERE run = :run AND entity = '*' AND minute >= :since GROUP BY GROUPING SETS ((topic), (topic, lang))
-                UNION ALL SELECT '*', '*', entity FROM bucket
-                WHERE run = :run AND entity <> '*' AND minute >= :since GROUP BY entity) AS series) AS series,
-           (SELECT extract(epoch FROM evaluated_to - greatest(:since, (SELECT min(minute) FROM bucket
-                WHERE run = :run))) / 3600 FROM engine WHERE run = :run) AS hours
+# By the hour: a fraction of the rows, and minutes are dropped by retention long before the scorecard's days are over.
+_UNIVERSE = text("""
+    SELECT coalesce(topic, '*') AS topic, coalesce(lang, '*') AS lang, '*' AS entity FROM bucket_hour
+    WHERE run = :run AND entity = '*' AND hour >= date_bin('1 hour', :since, 'epoch')
+    GROUP BY GROUPING SETS ((), (topic), (lang), (topic, lang))
+    UNION ALL SELECT '*', '*', entity FROM bucket_hour
+    WHERE run = :run AND entity <> '*' AND hour >= date_bin('1 hour', :since, 'epoch') GROUP BY entity
+""")
+
+_HOURS = text("""
+    SELECT extract(epoch FROM evaluated_to - greatest(:since, (
+        SELECT min(hour) FROM bucket_hour WHERE run = :run AND entity = '*'))) / 3600
+    FROM engine WHERE run = :run
 """)
 
 
@@ -84,11 +93,14 @@ class Scored:
     """How one version of a rule has done.
 
     Attributes:
-        fired: groups of incidents that were told.
+        fired: groups of incidents that were told and began with one of its own; silenced ones too.
         useful: acknowledged or called useful, and by nobody useless; `useless`: called so by somebody.
         precision: useful of those that were judged; None: none was.
-        per_series_month: fired per watched series and month; never below the rate of false alarms.
-        useless_per_series_month: the false alarms among them, as far as people said.
+        measure: what the two rates are of: each series that it watches, or the whole rule; and its budget.
+        told_per_month: fired per month, of each series or of the whole rule as `measure.per` says. What was worth
+            telling counts, too, so it may be above the budget, which is of false alarms. Of a version that was in use
+            for a part of the days it is too low: all hours that were evaluated count.
+        useless_per_month: the false alarms among them, as far as people said; counted the same.
         held_seconds: median event time from the first raised minute to the alert.
         chance: median of how many such alarms chance gives a series in a month.
     """
@@ -99,8 +111,9 @@ class Scored:
     useful: int
     useless: int
     precision: float | None
-    per_series_month: float
-    useless_per_series_month: float
+    measure: Measure
+    told_per_month: float
+    useless_per_month: float
     held_seconds: float
     chance: float
 
@@ -187,8 +200,11 @@ def end_silence(engine: Engine, run: str, silence_id: str) -> None:
             raise DataError(f"no silence {silence_id} is in force; list them with `crosswind alerts silences`")
 
 
-def scorecard(engine: Engine, run: str, days: int) -> list[Scored]:
+def scorecard(engine: Engine, run: str, days: int, rules: RuleSet) -> list[Scored]:
     """How each version of each rule has done in the last `days` of event time.
+
+    Args:
+        rules: those in use; they say what each watches, and what its budget is.
 
     Raises:
         DatabaseError: the database cannot be reached or refuses.
@@ -196,14 +212,20 @@ def scorecard(engine: Engine, run: str, days: int) -> list[Scored]:
     with database("reading the scorecard"), engine.begin() as connection:
         now: datetime = connection.execute(_NOW, {"run": run}).scalar_one()
         values = {"run": run, "since": now - timedelta(days=days)}
-        watched = connection.execute(_WATCHED, values).one()
-        months = max(float(watched.series or 0) * float(watched.hours or 0.0) / MONTH_HOURS, 1e-9)
-        return [
-            Scored(row.rule, row.rule_version, row.fired, row.useful, row.useless,
-                   row.useful / (row.useful + row.useless) if row.useful + row.useless else None,
-                   row.fired / months, row.useless / months, float(row.held), float(row.chance))
-            for row in connection.execute(_SCORECARD, values)
-        ]  # fmt: skip
+        rows = connection.execute(_SCORECARD, values).all()
+        if not rows:
+            return []
+        universe = [Series(one.topic, one.lang, one.entity) for one in connection.execute(_UNIVERSE, values)]
+        months = max(float(connection.execute(_HOURS, values).scalar() or 0.0) / MONTH_HOURS, 1e-9)
+    return [_scored(row, measure(rules, row.rule, row.rule_version, universe), months) for row in rows]
+
+
+def _scored(row: Any, by: Measure, months: float) -> Scored:
+    judged = row.useful + row.useless
+    return Scored(
+        row.rule, row.rule_version, row.fired, row.useful, row.useless, row.useful / judged if judged else None, by,
+        by.per_month(row.fired, months), by.per_month(row.useless, months), float(row.held), float(row.chance),
+    )  # fmt: skip
 
 
 def fired(engine: Engine, run: str, days: int) -> tuple[datetime, datetime, list[Fired]]:

@@ -12,6 +12,7 @@ from crosswind.errors import DataError
 from crosswind.stream.adapters.postgres import alert_orders
 from crosswind.stream.alert_cli import app
 from crosswind.stream.domain.contract import Alert
+from crosswind.stream.service.rules import DEFAULT
 from tests.integration.alerts.world import END, ONSET, World, short_feed
 from tests.unit.alerts.feeds import START
 
@@ -62,6 +63,25 @@ def test_without_truth_nothing_is_said_of_it(world: World, database_url: str, tm
     [card] = [one for one in json.loads(call(database_url, tmp_path, "--json")) if one["rule"] == alert.rule]
     assert "lead_minutes" not in card
     assert "lead" not in call(database_url, tmp_path)
+
+
+def test_it_says_what_the_months_figure_is_of(
+    world: World, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alert = first(world)
+    shown = call(database_url, tmp_path)
+    [card] = [one for one in json.loads(call(database_url, tmp_path, "--json")) if one["rule"] == alert.rule]
+    series = card["measure"]["series"]
+    assert card["measure"] == {"per": "series", "series": series, "at_most": 0.05, "current": True}
+    assert f"{card['told_per_month']:.4f}  each of {series} series    0.05" in shown
+    assert "*" not in shown
+    renamed = tmp_path / "rules.yaml"
+    renamed.write_text(DEFAULT.read_text("utf-8").replace("per: series", "per: rule"), "utf-8")
+    monkeypatch.setenv("CROSSWIND_RULES", str(renamed))
+    shown = call(database_url, tmp_path)
+    assert f"{alert.rule_version}*" in shown
+    assert f"{card['told_per_month'] * series:.4f}  the whole rule" in shown
+    assert "* not in the rules now" in shown
 
 
 def test_a_truth_that_cannot_be_read_is_said_before_the_database_is_asked(tmp_path: Path) -> None:

@@ -51,6 +51,12 @@ def test_of_two_who_save_over_the_same_text_at_once_one_is_told(path: Path, monk
     assert ["changed meanwhile" in one for one in told] == [True]
 
 
+def test_no_rule_is_in_use_where_the_file_cannot_be_used(path: Path) -> None:
+    assert [rule.name for rule in desk(path).in_use().rules] == ["negative-surge"]
+    path.write_text("rules: 7", "utf-8")
+    assert desk(path).in_use().rules == ()
+
+
 def test_a_folder_that_cannot_be_written_is_one_clear_error(path: Path) -> None:
     path.with_name(".rules.yaml.lock").mkdir()
     with pytest.raises(DataError, match="may the dashboard write there"):
