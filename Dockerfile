@@ -15,5 +15,7 @@ RUN pip install -c constraints.txt . \
  && useradd --create-home --uid 10001 crosswind
 USER crosswind
 WORKDIR /home/crosswind
+# A named volume that is mounted on a folder of the image gets its owner; elsewhere it would be root's.
+RUN mkdir .crosswind registry
 ENTRYPOINT ["crosswind"]
 CMD ["--help"]

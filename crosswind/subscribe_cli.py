@@ -145,7 +145,9 @@ def rotate(subscription: Id, database_url: DatabaseUrl = None, data_dir: DataDir
 @subscriptions.command()
 def tokens(
     create: Annotated[str | None, typer.Option(help="make one with this name and print it, this once")] = None,
-    scope: Annotated[list[str] | None, typer.Option(help="subscriptions:read or :write, alerts:read")] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="subscriptions:read or :write, alerts:read; repeat; none: all")
+    ] = None,
     per_minute: Annotated[int, typer.Option(help="calls per minute at most", min=1)] = 120,
     at_most: Annotated[int, typer.Option(help="subscriptions at most", min=1)] = 100,
     revoke: Annotated[str | None, typer.Option(help="id of a token that must not work any more")] = None,

@@ -32,6 +32,8 @@ from crosswind.stream.domain.contract import Alert
 from crosswind.stream.feed.player import open_feed, play
 from crosswind.stream.notify.domain.subscription import Filter, Told, over
 
+PROCESSES = ("worker", "dashboard", "notify")
+"""What is started, each a command of ours; docker-compose.yml has a service for each."""
 START_SECONDS = 60.0
 REMEMBERED = 1000
 """Transitions of an earlier run that are looked at for what was told and is not over."""
@@ -131,7 +133,7 @@ def _start_children(
         "CROSSWIND_PORT": str(port),
     }
     logs = settings.data_dir / "logs"
-    children = [Child(name, [name], environment, logs / f"{name}.log") for name in ("worker", "dashboard", "notify")]
+    children = [Child(name, [name], environment, logs / f"{name}.log") for name in PROCESSES]
     stack.callback(_stop_children, children)
     for child in children:
         child.start()

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crosswind.dashboard import i18n
@@ -110,13 +111,19 @@ class Login:
         if scope["type"] == "http" and scope["method"] not in _SAFE and not same_origin(headers):
             await _problem(403, "this request came from another site")(scope, receive, send)
             return
-        account = await self._who(headers)
+        # A page of any site can open a WebSocket here, with our cookies and unasked: such a one bears nobody's login.
+        ours = scope["type"] == "http" or same_origin(headers)
+
+        async def asks() -> Account | None:
+            return await self._who(headers) if ours else None
+
+        account = await asks()
         if scope["path"].startswith("/login"):  # the other pages say in their address which language they are in
             i18n.use(i18n.accepted(headers.get("accept-language", "")[:200]))
         if account is None and scope["path"] not in self._also and not _open(scope["path"]):
             await self._turn_away(scope, receive, send)
             return
-        scope.setdefault("state", {}).update(account=account, asks=lambda: self._who(headers))
+        scope.setdefault("state", {}).update(account=account, asks=asks)
         if account is not None:
             _who.set(account)  # each request is a task of its own, and threads that it starts get a copy
         await self._app(scope, receive, send)
@@ -175,8 +182,13 @@ def account_of(request: Request) -> Account:
 
 async def still_in(request: Request) -> bool:
     """Whether who opened a stream may read on, looked up anew: a login may have ended since. Without `Login`: yes."""
-    asks: Callable[[], Awaitable[Account | None]] | None = getattr(request.state, "asks", None)
-    return asks is None or await asks() is not None
+    return not hasattr(request.state, "asks") or await asking(request) is not None
+
+
+async def asking(connection: HTTPConnection) -> Account | None:
+    """Who asks, looked up anew; None: nobody who is logged in, a page of another site's WebSocket, or no `Login`."""
+    asks: Callable[[], Awaitable[Account | None]] | None = getattr(connection.state, "asks", None)
+    return await asks() if asks else None
 
 
 def needs(role: Role) -> Any:

@@ -1,19 +1,22 @@
-"""Subscriptions over the API: made, changed, tested and read with a token; ended with the link in each message."""
+"""Subscriptions over the API, with a token or a login: made, changed, tested and read; ended with a message's link.
+
+Whoever may read a subscription may read its stream.
+"""
 
 import asyncio
 import json
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from html import escape
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, FastAPI, Header, HTTPException, Query, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Engine
+from starlette.requests import HTTPConnection
 
 from crosswind.dashboard.cursors import LAST, event_id
+from crosswind.dashboard.doors import LISTENS, Doors
 from crosswind.dashboard.problems import refusals
 from crosswind.dashboard.pulse import BEAT, EventStream, Pulse
 from crosswind.dashboard.subscription_models import (
@@ -25,7 +28,7 @@ from crosswind.dashboard.subscription_models import (
     SubscriptionPatch,
     Wishes,
 )
-from crosswind.dashboard.subscriptions_page import own, owner_of
+from crosswind.dashboard.subscriptions_page import own
 from crosswind.errors import DatabaseError, DataError
 from crosswind.settings import Settings
 from crosswind.stream.adapters.postgres.accounts import Account, Accounts, Role
@@ -35,69 +38,9 @@ from crosswind.stream.domain.contract import Alert, encode
 from crosswind.stream.notify.desk import Desk, shown
 from crosswind.stream.notify.domain.subscription import Channel, Draft, Filter, Standing
 
-_MINUTE = 60.0
-PER_MINUTE, MOST = 240, 100
-"""Calls a minute, and subscriptions, of somebody who is logged in to the pages."""
 _HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 _REFUSED = 4401
-"""Close code of a WebSocket whose token is missing, wrong or revoked."""
-
-
-class Limiter:
-    """So many calls per minute and token, in windows of a minute. Held in this process."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._windows: dict[str, tuple[float, int]] = {}
-
-    def allows(self, token: Token) -> bool:
-        """Counts a call; False when it is one too many."""
-        now = self._clock()
-        start, count = self._windows.get(token.token_id, (now, 0))
-        if now - start >= _MINUTE:
-            start, count = now, 0
-        self._windows[token.token_id] = (start, count + 1)
-        return count < token.per_minute
-
-
-class Doors:
-    """Who may come in: a bearer token with the scope that is needed."""
-
-    def __init__(self, tokens: Tokens, accounts: Accounts) -> None:
-        self._tokens, self._accounts, self._limiter = tokens, accounts, Limiter()
-
-    def needs(self, scope: str) -> Any:
-        """A dependency that gives the caller's token."""
-
-        def dependency(request: Request, authorization: Annotated[str, Header(max_length=200)] = "") -> Token:
-            if "\x00" in request.path_params.get("subscription_id", ""):
-                raise HTTPException(400, "an id holds no NUL character; list the subscriptions to see their ids")
-            token = self.find(authorization, scope) or (None if authorization else self._pass_of(request, scope))
-            if token is None:
-                raise HTTPException(401, f"send a token with the scope {scope}: Authorization: Bearer cwt_…")
-            if not self._limiter.allows(token):
-                raise HTTPException(429, f"more than {token.per_minute} calls a minute; wait a minute")
-            return token
-
-        return Depends(dependency)
-
-    def _pass_of(self, request: Request, scope: str) -> Token | None:
-        """What a page's user may do without a token: read, and from the role analyst on write, which is noted."""
-        account: Account | None = getattr(request.state, "account", None)
-        writing = scope == "subscriptions:write"
-        if account is None or (account.role < Role.ANALYST if writing else scope != "subscriptions:read"):
-            return None
-        if writing:
-            what, address = request.path_params.get("subscription_id", ""), request.client
-            self._accounts.note(account.name, f"{request.method.lower()} subscription", what[:100],
-                                address.host if address else "", path=request.url.path[-60:])  # fmt: skip
-        return Token(owner_of(account), account.name, (scope,), PER_MINUTE, MOST, datetime.now(UTC), None)
-
-    def find(self, authorization: str, scope: str) -> Token | None:
-        """The token of a header, when it may do that."""
-        kind, _, plain = authorization.partition(" ")
-        token = self._tokens.find(plain.strip()) if kind.lower() == "bearer" else None
-        return token if token and scope in token.scopes else None
+"""Close code of a WebSocket whose reader may not read it, or no longer."""
 
 
 def add_subscriptions(server: FastAPI, settings: Settings, writer: Engine, pulse: Pulse) -> None:
@@ -114,7 +57,7 @@ def add_subscriptions(server: FastAPI, settings: Settings, writer: Engine, pulse
 def _add_reads(router: APIRouter, desk: Desk, doors: Doors) -> None:
     reads = doors.needs("subscriptions:read")
 
-    @router.get("/subscriptions", summary="The token's subscriptions")
+    @router.get("/subscriptions", summary="The caller's subscriptions; an admin's: all")
     def subscriptions(token: Token = reads) -> list[SubscriptionOut]:
         return [_out(found) for found in desk.store.list(token.token_id)]
 
@@ -186,38 +129,37 @@ def _add_ends(router: APIRouter, desk: Desk) -> None:
 
 
 def _add_streams(router: APIRouter, desk: Desk, doors: Doors, pulse: Pulse) -> None:
-    listens = doors.needs("alerts:read")
+    listens = doors.needs(LISTENS)
 
     @router.get("/subscriptions/{subscription_id}/stream", response_class=EventStream,
                 summary="Server-sent alerts; resumes after Last-Event-ID")  # fmt: skip
     async def stream(
+        request: Request,
         subscription_id: str,
         last_event_id: Annotated[str, Header(max_length=20, pattern=r"^\d*$")] = "",
-        authorization: Annotated[str, Header(max_length=200)] = "",
         token: Token = listens,
     ) -> EventStream:
         await asyncio.to_thread(_known, desk, subscription_id, token)
         after = event_id(last_event_id) if last_event_id else None
         seq = await asyncio.to_thread(desk.store.newest, subscription_id) if after is None else after
-        alerts = _alerts(desk, pulse, subscription_id, seq, lambda: doors.find(authorization, "alerts:read"))
+        alerts = _alerts(desk, pulse, subscription_id, seq, _still(doors, request, token))
         return EventStream(_events(alerts), headers=_HEADERS)
 
     @router.websocket("/subscriptions/{subscription_id}/ws")
     async def socket(
         websocket: WebSocket, subscription_id: str, after: Annotated[int | None, Query(ge=0, le=LAST)] = None
     ) -> None:
-        authorization = websocket.headers.get("authorization", "")
-        token = await asyncio.to_thread(doors.find, authorization, "alerts:read")
+        token = await doors.listener(websocket)
         await websocket.accept()
         try:
             if token is None:
-                raise DataError("no token")
+                raise DataError("nobody who may read it")
             await asyncio.to_thread(desk.store.get, subscription_id, token.token_id)
         except DataError:
             await websocket.close(_REFUSED)
             return
         seq = await asyncio.to_thread(desk.store.newest, subscription_id) if after is None else after
-        alerts = _alerts(desk, pulse, subscription_id, seq, lambda: doors.find(authorization, "alerts:read"))
+        alerts = _alerts(desk, pulse, subscription_id, seq, _still(doors, websocket, token))
         try:
             async for found in alerts:
                 await websocket.send_text(encode(found).decode() if found else '{"beat":true}')
@@ -226,15 +168,25 @@ def _add_streams(router: APIRouter, desk: Desk, doors: Doors, pulse: Pulse) -> N
             await alerts.aclose()
 
 
+def _still(doors: Doors, connection: HTTPConnection, token: Token) -> Callable[[], Awaitable[bool]]:
+    """Whether who opened a stream may read on. The streams of an admin end when they are one no longer."""
+
+    async def still() -> bool:
+        found = await doors.listener(connection)
+        return found is not None and found.token_id == token.token_id
+
+    return still
+
+
 async def _alerts(
-    desk: Desk, pulse: Pulse, subscription_id: str, seq: int, allowed: Callable[[], object]
+    desk: Desk, pulse: Pulse, subscription_id: str, seq: int, allowed: Callable[[], Awaitable[bool]]
 ) -> AsyncGenerator[Alert | None, None]:
-    """Alerts after `seq` as they come, and None now and then; ends when the token is no longer good."""
+    """Alerts after `seq` as they come, and None now and then; ends when they may be read no longer."""
     while True:
         changed = pulse.changed
         found: Sequence[Alert] = []
         try:
-            if await asyncio.to_thread(allowed) is None:
+            if not await allowed():
                 return
             found = await asyncio.to_thread(desk.store.after, subscription_id, seq)
         except DatabaseError:  # the stream outlives a database restart; the client misses nothing

@@ -124,6 +124,8 @@ def test_the_end_goes_to_those_who_were_told() -> None:
     (Filter(min_severity="critical"), {}, False),
     (Filter(min_severity="critical"), {"severity": "critical", "cause": "escalated"}, True),
     (Filter(topics=("fraud",)), {"topic": "*", "entity": "*", "state": "no_data", "cause": "no_data"}, True),
+    (Filter(langs=("zh",), entities=("Tesla",)), {"topic": "*", "entity": "*", "cause": "no_data"}, True),
+    (Filter(min_severity="critical"), {"topic": "*", "entity": "*", "cause": "no_data"}, False),
     (Filter(), {"silenced": True}, False),
     (Filter(), {"leads": False}, True),
     (Filter(), {"state": "pending", "cause": "opened"}, False),
