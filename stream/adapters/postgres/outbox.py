@@ -40,12 +40,10 @@ _CHOSEN = """
         OR NOT CAST(:over AS boolean) AND (s.min_severity = 'warning' OR :severity = 'critical')
         AND (s.subscription_id IN (SELECT subscription_id FROM told)
              OR s.subscription_id NOT IN (SELECT subscription_id FROM group_told))
-        AND (
-            CAST(:all AS boolean)
-            OR (cardinality(s.topics) + cardinality(s.entities) = 0
-                OR :topic = ANY(s.topics) OR :entity = ANY(s.entities))
-            AND (cardinality(s.langs) = 0 OR :lang = ANY(s.langs)
-                 OR :lang = '*' AND s.langs && CAST(:languages AS text[]))))
+        AND (CAST(:all AS boolean) OR cardinality(s.topics) + cardinality(s.entities) = 0
+             OR :topic = ANY(s.topics) OR :entity = ANY(s.entities))
+        AND (cardinality(s.langs) = 0 OR :lang = ANY(s.langs)
+             OR :lang = '*' AND (CAST(:all AS boolean) OR s.langs && CAST(:languages AS text[]))))
 """
 
 _ENQUEUE = text(f"""

@@ -118,7 +118,7 @@ def over(alert: Alert) -> bool:
 
 
 def concerns_all(alert: Alert) -> bool:
-    """Whether it is about the feed as a whole, such as its silence."""
+    """Whether it is about the feed as a whole, such as its silence, or all of its news in one language."""
     return alert.topic == "*" and alert.entity == "*"
 
 
@@ -146,11 +146,12 @@ def wants(wanted: Filter, alert: Alert, told: bool, group_told: bool = False) ->
         return False
     if wanted.min_severity == "critical" and alert.severity != "critical":
         return False
-    if concerns_all(alert):
-        return True
-    about = not (wanted.topics or wanted.entities) or alert.topic in wanted.topics or alert.entity in wanted.entities
+    every = concerns_all(alert)
+    about = every or not (wanted.topics or wanted.entities) or (
+        alert.topic in wanted.topics or alert.entity in wanted.entities)  # fmt: skip
     spoken = not wanted.langs or alert.lang in wanted.langs
-    return about and (spoken or (alert.lang == "*" and not set(wanted.langs).isdisjoint(alert.languages)))
+    heard = alert.lang == "*" and (every or not set(wanted.langs).isdisjoint(alert.languages))
+    return about and (spoken or heard)
 
 
 @dataclass(frozen=True, slots=True)
