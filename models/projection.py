@@ -7,9 +7,9 @@ the translations, the middle layers 95 %). So `meaning` is made of the means ove
 middle layers, side by side, times a matrix. (Of twelve layers two leave 1.9 % of the translations of 400 sentences
 unfound, the better of them alone 2.2 %, three no fewer; of a student's six two leave 1.7 % of 300, three 1.4 %.) The
 matrix is learned in closed form by linear discriminant analysis (Fisher 1936; as WCCN and LDA in speaker recognition):
-the texts of one sentence are a class, so directions that tell languages apart shrink and those that tell sentences apart
-stay; then it is sharpened (`contrast.py`). It is learned on what the bundle's own quantised graph gives, and folded into
-that graph: nothing else in it changes, labels and parity stay as they were.
+the texts of one sentence are a class, so directions that tell languages apart shrink and those that tell sentences
+apart stay; then it is sharpened (`contrast.py`). It is learned on what the bundle's own quantised graph gives, and
+folded into that graph: nothing else in it changes, labels and parity stay as they were.
 
 A rare token weighs more in a mean than one that is in every text (smooth inverse frequency; Arora, Liang and Ma, 'A
 simple but tough-to-beat baseline for sentence embeddings', 2017). On 500 sentences that leaves a tenth less unfound.
