@@ -142,3 +142,10 @@ def test_the_dockerfile_copies_every_room_and_pins_its_base() -> None:
     for room in ("crosswind", "stream", "models", "export", "dashboard"):
         assert f"COPY {room} {room}" in text
     assert "USER crosswind" in text
+
+
+def test_the_image_for_gpus_has_the_version_that_the_extra_names() -> None:
+    named = re.search(r"onnxruntime-gpu\[[a-z,]+\]==([\d.]+)", (ROOT / "pyproject.toml").read_text("utf-8"))
+    assert named
+    for path in ("Dockerfile", "docs/operations.md"):
+        assert f"--no-deps onnxruntime-gpu=={named[1]}" in (ROOT / path).read_text("utf-8"), path

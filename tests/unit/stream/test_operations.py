@@ -6,10 +6,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from crosswind.settings import Settings
 from crosswind.stream.adapters.metrics import Metrics
+from crosswind.stream.notify.adapters.metrics import NotifyMetrics
 
 ROOT = Path(__file__).parents[3]
 BOARD, RULES = ROOT / "ops" / "grafana" / "crosswind.json", ROOT / "ops" / "prometheus" / "alerts.yaml"
@@ -19,7 +20,11 @@ NAME = re.compile(r"\bcrosswind_[a-z_]+")
 
 def _exported() -> set[str]:
     """Names of all series that a worker exports."""
-    families = re.findall(r"^# TYPE (\S+) (\S+)$", generate_latest(Metrics().registry).decode(), re.MULTILINE)
+    return _series(Metrics().registry)
+
+
+def _series(registry: CollectorRegistry) -> set[str]:
+    families = re.findall(r"^# TYPE (\S+) (\S+)$", generate_latest(registry).decode(), re.MULTILINE)
     names = {name for name, kind in families if not name.endswith("_created")}
     return names | {f"{name}_{part}" for name, kind in families if kind == "histogram"
                     for part in ("bucket", "sum", "count")}  # fmt: skip
@@ -34,7 +39,8 @@ def _labels() -> dict[str, set[str]]:
 def test_every_metric_that_is_named_exists(path: Path) -> None:
     named = set(NAME.findall(path.read_text("utf-8")))
     assert named
-    assert named <= _exported(), named - _exported()
+    exported = _exported() | _series(NotifyMetrics().registry)
+    assert named <= exported, named - exported
 
 
 def test_every_metric_is_documented() -> None:
@@ -73,3 +79,13 @@ def test_compose_mounts_files_that_exist() -> None:
 def test_settings_that_are_named_exist() -> None:
     named = set(re.findall(r"CROSSWIND_([A-Z_]+)\b", DOCS.read_text("utf-8")))
     assert {name.lower() for name in named} <= set(Settings.model_fields)
+
+
+def test_prometheus_asks_the_ports_that_services_serve_metrics_on() -> None:
+    services = msgspec.yaml.decode((ROOT / "docker-compose.yml").read_bytes())["services"]
+    jobs = msgspec.yaml.decode((ROOT / "ops" / "prometheus" / "prometheus.yaml").read_bytes())["scrape_configs"]
+    asked = {one["names"][0]: str(one["port"]) for job in jobs for one in job["dns_sd_configs"]}
+    assert set(asked) == {"worker", "notify"}
+    for name, port in asked.items():
+        served = [*services[name]["command"], services[name]["environment"].get("CROSSWIND_NOTIFY_PORT")]
+        assert port in served, name
