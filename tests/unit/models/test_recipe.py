@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from transformers import PreTrainedTokenizerFast
+from typer.testing import CliRunner
 
 from crosswind.errors import DataError
 from crosswind.models import cli, dataset, evaluation, prepare, provenance, recipe, sources, vocabulary, written
@@ -119,6 +120,29 @@ def test_the_manifest_names_the_users_own_rows_and_their_licence(inputs: Inputs,
     assert (listed["mine"]["licence"], listed["mine"]["languages"], listed["mine"]["rows"]) == (
         "CC BY-NC 4.0", ["he"], 1)  # fmt: skip
     assert listed["other"]["licence"] == "unknown"
+
+
+def test_whoever_has_no_public_data_trains_on_their_own_rows_and_the_corpus(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    elsewhere = tmp_path / "a/b"
+    elsewhere.mkdir(parents=True)
+    monkeypatch.chdir(elsewhere)
+    few = (inputs.corpus / "en.yaml").read_text(encoding="utf-8")
+    many = "".join(f", 'profit {chr(97 + i % 26)}{chr(97 + i // 26)} rises'" for i in range(80))
+    asked = ["train", "--base", inputs.base, "--corpus", str(inputs.corpus), "--vocabulary", "0", "--freeze", "1",
+             "--epochs", "1", "--extra", str(own_rows(tmp_path, "lt", "bank buys sells cuts"))]  # fmt: skip
+    with pytest.raises(DataError, match="held out"):
+        CliRunner().invoke(cli.app, [*asked, "--out", "run"], catch_exceptions=False)
+    (inputs.corpus / "en.yaml").write_text(few.replace(", 'it wins'", many), encoding="utf-8")
+    done = CliRunner().invoke(cli.app, [*asked, "--out", "run"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "the written corpus and your own rows alone" in caplog.text
+    manifest = read_manifest(Path("run"))
+    assert {entry["name"] for entry in manifest.data} == {"corpus corpus", "mine"}
+    assert manifest.languages == ["en", "lt"]
+    with pytest.raises(DataError, match="point --data at"):  # one that was named must be whole
+        CliRunner().invoke(cli.app, [*asked, "--data", "nowhere", "--out", "other"], catch_exceptions=False)
 
 
 @pytest.mark.parametrize("name", ["demo", "written", "ntrex128", "tatoeba_laser"])
