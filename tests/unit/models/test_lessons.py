@@ -24,15 +24,6 @@ def plan(tmp_path: Path) -> Plan:
                 patience=99)  # fmt: skip
 
 
-@pytest.fixture
-def taught(network: Network, tokenizer: PreTrainedTokenizerFast, rows: list[Row], plan: Plan, tmp_path: Path) -> Path:
-    """A trained teacher of three layers."""
-    out = tmp_path / "teacher"
-    Trainer(network, tokenizer, rows[:32], rows[32:], [], replace(plan, out=out, rate=1e-2),
-            Manifest(base="tiny", tasks=TASKS)).run()  # fmt: skip
-    return out
-
-
 def test_inner_layers_are_paired_at_the_same_share_of_the_way() -> None:
     assert same_way(6, 12, 0) == {1: 2, 2: 4, 3: 6, 4: 8, 5: 10}
     assert same_way(6, 12, 4) == {5: 10}  # the frozen ones cannot learn
