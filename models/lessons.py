@@ -72,7 +72,9 @@ class Lessons:
         some = teacher.judge([rows[i] for i in seen], plan, "the teacher judges", wanted)
         self._scales = {depth: Scale.of(some.vectors[depth]).to(plan.device) for depth in wanted}
         self.rows = some.spread_over(seen, len(rows))
-        self.english = teacher.judge(english, plan, "and parallel text", wanted) if english else None
+        # Vectors of another width are nothing to be pulled to; the trainer then takes the student's own.
+        apart = not english or not self.same_width
+        self.english = None if apart else teacher.judge(english, plan, "and parallel text", wanted)
 
     @property
     def depths(self) -> Sequence[int]:

@@ -187,7 +187,7 @@ class Trainer:
         weights = torch.tensor([r.weight for r in rows], device=plan.device)
         with autocast(plan):
             hidden, mask = self.data.batch(chosen)
-            pools = network.pools_from(hidden, mask, plan.freeze, self.lessons.depths if self.lessons else ())
+            pools = network.pools_from(hidden, mask, plan.freeze, self._depths())
             logits = network.classify(pools[max(pools)])
         loss = masked_loss(logits, targets(rows, network, plan.device), weights, network.tasks, self.class_weights)
         if self.lessons is not None:
@@ -210,10 +210,9 @@ class Trainer:
         rng = random.Random(f"{plan.seed}:{self.step}:pairs")
         chosen = rng.sample(range(len(self.pairs)), min(plan.align_batch, len(self.pairs)))
         english = self._english(parallel, chosen)
-        lessons = self.lessons if self.lessons is not None and self.lessons.same_width else None
         with autocast(plan):
             hidden, mask = parallel.batch([2 * i + 1 for i in chosen])
-            pools = network.pools_from(hidden, mask, plan.freeze, lessons.depths if lessons else ())
+            pools = network.pools_from(hidden, mask, plan.freeze, self._depths())
             given = network.classify(pools[max(pools)])
         distance = (1 - nn.functional.cosine_similarity(pools[max(pools)].float(), english.pooled.float())).mean()
         divergence = torch.stack([
@@ -223,16 +222,18 @@ class Trainer:
             for t in network.tasks
         ]).sum()  # fmt: skip
         loss: Tensor = plan.align_vector * distance + plan.align_kl * divergence
-        if lessons:
-            loss = loss + lessons.distance(pools, english, torch.ones(len(chosen), device=plan.device))
+        if self.lessons is not None:
+            loss = loss + self.lessons.distance(pools, english, torch.ones(len(chosen), device=plan.device))
         return loss
+
+    def _depths(self) -> Sequence[int]:
+        return self.lessons.depths if self.lessons is not None else ()
 
     @torch.no_grad()
     def _english(self, parallel: Tokens, chosen: list[int]) -> Judgement:
         """What the English half of some pairs is judged to be."""
-        lessons = self.lessons
-        if lessons is not None and lessons.same_width and lessons.english is not None:
-            return lessons.english.of(chosen, self.plan.device)
+        if self.lessons is not None and self.lessons.english is not None:
+            return self.lessons.english.of(chosen, self.plan.device)
         with autocast(self.plan):
             self.network.eval()
             goal = self.network.pool_from(*parallel.batch([2 * i for i in chosen]), self.plan.freeze)

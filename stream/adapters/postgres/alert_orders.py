@@ -11,10 +11,10 @@ from sqlalchemy import Connection, Engine, text
 
 from crosswind.errors import DataError
 from crosswind.stream.adapters.postgres.errors import database
+from crosswind.stream.adapters.postgres.universe import universe_of
 from crosswind.stream.domain.detect.budget import MONTH_HOURS
 from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.scorecard import Measure, measure
-from crosswind.stream.domain.series import Series
 from crosswind.stream.domain.silence import Matcher, Silence
 
 _ACKNOWLEDGE = text("""
@@ -70,15 +70,6 @@ _SCORECARD = text("""
 _FIRED = text("""
     SELECT incident_id, group_id, rule, rule_version, topic, lang, entity, fired_at, resolved_at FROM incident
     WHERE run = :run AND fired_at >= :since AND NOT (topic = '*' AND entity = '*') ORDER BY fired_at, incident_id
-""")
-
-# By the hour: a fraction of the rows, and minutes are dropped by retention long before the scorecard's days are over.
-_UNIVERSE = text("""
-    SELECT coalesce(topic, '*') AS topic, coalesce(lang, '*') AS lang, '*' AS entity FROM bucket_hour
-    WHERE run = :run AND entity = '*' AND hour >= date_bin('1 hour', :since, 'epoch')
-    GROUP BY GROUPING SETS ((), (topic), (lang), (topic, lang))
-    UNION ALL SELECT '*', '*', entity FROM bucket_hour
-    WHERE run = :run AND entity <> '*' AND hour >= date_bin('1 hour', :since, 'epoch') GROUP BY entity
 """)
 
 _HOURS = text("""
@@ -211,11 +202,12 @@ def scorecard(engine: Engine, run: str, days: int, rules: RuleSet) -> list[Score
     """
     with database("reading the scorecard"), engine.begin() as connection:
         now: datetime = connection.execute(_NOW, {"run": run}).scalar_one()
-        values = {"run": run, "since": now - timedelta(days=days)}
+        since = now - timedelta(days=days)
+        values = {"run": run, "since": since}
         rows = connection.execute(_SCORECARD, values).all()
         if not rows:
             return []
-        universe = [Series(one.topic, one.lang, one.entity) for one in connection.execute(_UNIVERSE, values)]
+        universe = universe_of(connection, run, since, by_hour=True)
         months = max(float(connection.execute(_HOURS, values).scalar() or 0.0) / MONTH_HOURS, 1e-9)
     return [_scored(row, measure(rules, row.rule, row.rule_version, universe), months) for row in rows]
 

@@ -13,6 +13,7 @@ from crosswind.errors import DatabaseError
 from crosswind.stream.adapters.postgres import histories
 from crosswind.stream.adapters.postgres.errors import database
 from crosswind.stream.adapters.postgres.outbox import enqueue
+from crosswind.stream.adapters.postgres.universe import universe_of
 from crosswind.stream.domain.contract import Alert
 from crosswind.stream.domain.incident import Incident
 from crosswind.stream.domain.memory import from_json, to_json
@@ -59,14 +60,6 @@ _SILENCES = text("""
 
 _ACKNOWLEDGED = text("""
     SELECT incident_id FROM incident WHERE run = :run AND resolved_at IS NULL AND acknowledged_at IS NOT NULL
-""")
-
-_UNIVERSE = text("""
-    SELECT coalesce(topic, '*') AS topic, coalesce(lang, '*') AS lang, '*' AS entity FROM bucket
-    WHERE run = :run AND entity = '*' AND minute >= date_bin('1 hour', :since, 'epoch')
-    GROUP BY GROUPING SETS ((), (topic), (lang), (topic, lang))
-    UNION ALL SELECT '*', '*', entity FROM bucket
-    WHERE run = :run AND entity <> '*' AND minute >= date_bin('1 hour', :since, 'epoch') GROUP BY entity
 """)
 
 _NEXT_SEQ = text("SELECT coalesce(max(seq), 0) + 1 FROM transition WHERE run = :run")
@@ -182,8 +175,7 @@ class PostgresAlertUnit:
 
     def universe(self, since: datetime) -> list[Series]:
         """See `AlertUnit.universe`."""
-        found = self.connection.execute(_UNIVERSE, {"run": self.run, "since": since})
-        return [Series(row.topic, row.lang, row.entity) for row in found]
+        return universe_of(self.connection, self.run, since)
 
     def next_seq(self) -> int:
         """See `AlertUnit.next_seq`. Only the holder of the run's lock adds transitions, so there is no gap."""
