@@ -1,6 +1,7 @@
 """What Postgres refuses is our error, in one line: what failed, why, what to do next, and never a row."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -80,6 +81,25 @@ def test_an_error_that_is_not_the_drivers_says_what_it_is(engine: Engine) -> Non
 def test_an_error_without_words_has_its_name() -> None:
     with pytest.raises(DatabaseError, match="asking failed: OperationalError;"), database("asking"):
         raise OperationalError("SELECT 1", {}, psycopg.OperationalError())
+
+
+def test_what_the_driver_was_asked_itself(engine: Engine) -> None:
+    """As the meanings of articles are copied in."""
+
+    def copy() -> None:
+        with database("copying"), engine.begin() as connection:
+            driver: Any = connection.connection.driver_connection
+            with driver.cursor().copy("COPY tomorrow FROM STDIN") as copied:
+                copied.write_row(("Acme fails",))
+
+    with pytest.raises(DatabaseError) as caught:
+        copy()
+    assert str(caught.value).endswith("does not exist; bring the database up to date with `crosswind migrate`")
+
+
+def test_a_driver_that_lost_its_server() -> None:
+    with pytest.raises(DatabaseError, match="asking failed: gone; is Postgres running"), database("asking"):
+        raise psycopg.OperationalError("gone")
 
 
 def test_what_is_no_error_of_the_database_passes() -> None:

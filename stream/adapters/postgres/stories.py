@@ -1,5 +1,6 @@
 """Stories on Postgres: the engine's transaction, meanings kept with articles, counts and cards for readers."""
 
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,13 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
+import psycopg
 from sqlalchemy import Connection, Engine, text
 
 from crosswind.stream.adapters.postgres.alerts import PostgresAlertUnit
 from crosswind.stream.adapters.postgres.errors import database
 from crosswind.stream.domain.article import PPM, ScoredArticle
 from crosswind.stream.domain.stories.decision import Reason
-from crosswind.stream.domain.stories.meaning import pack
 from crosswind.stream.domain.stories.story import Assignment, Merge, Novelty, Telling
 from crosswind.stream.service.stories import StoryUnit
 
@@ -24,12 +25,9 @@ _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:kind, hashtext(:run))")
 
 _AVAILABLE = text("SELECT to_regclass('article_meaning') IS NOT NULL")
 
-_KEEP = text("""
-    INSERT INTO article_meaning (run, article_id, meaning)
-    SELECT :run, article_id, CAST(meaning AS vector)
-    FROM unnest(CAST(:article_id AS text[]), CAST(:meaning AS text[])) AS input(article_id, meaning)
-    ON CONFLICT (run, article_id) DO NOTHING
-""")
+# COPY takes half the time of an INSERT, which would have every vector written and read as text. Nothing can conflict:
+# the articles are new, and meanings go with their articles.
+_KEEP = "COPY article_meaning (run, article_id, meaning) FROM STDIN (FORMAT binary)"
 
 _ASSIGNED = text("SELECT coalesce(max(seq), 0) AS given, max(at) AS newest FROM story_member WHERE run = :run")
 
@@ -138,9 +136,13 @@ def available(engine: Engine) -> bool:
 def keep_meanings(connection: Connection, run: str, new: Iterable[ScoredArticle]) -> None:
     """Stores what new articles mean, in the transaction that stores them; only where `available`."""
     rows = [scored for scored in new if scored.score.meaning]
-    if rows:
-        ids = [scored.article.article_id for scored in rows]
-        connection.execute(_KEEP, {"run": run, "article_id": ids, "meaning": [_vector(s.score.meaning) for s in rows]})
+    if not rows:
+        return
+    driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+    with driver.cursor() as cursor, cursor.copy(_KEEP) as copy:
+        copy.set_types(("text", "text", "bytea"))  # a meaning goes as the bytes that pgvector reads
+        for scored in rows:
+            copy.write_row((run, scored.article.article_id, _sent(scored.score.meaning)))
 
 
 class PostgresStoryStore:
@@ -258,8 +260,7 @@ def told(engine: Engine, run: str, story_id: str, limit: int = 200) -> list[dict
 
 
 def _telling(row: Any) -> Telling:
-    # as pgvector sends it: two numbers of two bytes, then the entries (`real[]` takes ten times as long to read)
-    meaning = pack(np.frombuffer(row.meaning, ">f4", offset=4)) if row.meaning is not None else b""
+    meaning = _received(row.meaning) if row.meaning is not None else b""
     return Telling(row.article_id, row.published_at, row.source, row.lang, row.title, row.title_key,
                    tuple(row.entities), meaning, row.model)  # fmt: skip
 
@@ -269,9 +270,11 @@ def _assignment(row: Any) -> Assignment:
     return Assignment(row.article_id, row.story_id, Novelty(row.novelty), Reason(row.reason), similarity)
 
 
-_ENTRIES = [str(entry) for entry in np.arange(256, dtype=np.uint8).view(np.int8).tolist()]
+def _sent(packed: bytes) -> bytes:
+    """A packed meaning as pgvector sends and receives vectors: the width and 0, of two bytes each, then the entries."""
+    return struct.pack("!hh", len(packed), 0) + np.frombuffer(packed, np.int8).astype(">f4").tobytes()
 
 
-def _vector(packed: bytes) -> str:
-    """pgvector's way of writing a vector."""
-    return f"[{','.join([_ENTRIES[byte] for byte in packed])}]"
+def _received(vector: bytes) -> bytes:
+    """The packed meaning of what `_sent` made; `real[]` would take ten times as long to read."""
+    return np.frombuffer(vector, ">f4", offset=4).astype(np.int8).tobytes()

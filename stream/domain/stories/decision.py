@@ -107,24 +107,24 @@ def _weights(weighed: Sequence["_Weighed"], weigher: Weigher, criteria: Criteria
     order = sorted((place for place, one in enumerate(weighed) if one.pairs), key=lambda place: -weighed[place].plain)
     best = criteria.join
     for place in order[:LOOKED_INTO]:
-        one = weighed[place]
-        bound = one.bound(weigher)
-        if bound < criteria.merge and bound < best:
-            found[place] = min(one.plain, bound)
-            continue
-        weight = found[place] = one.weight(weigher)
+        one, least = weighed[place], min(criteria.merge, best)
+        weight = one.weight(weigher, least)
+        found[place] = weight if weight >= least else min(one.plain, weight)
         best = max(best, weight)
     return found
 
 
 def together(some: Sequence[Told], others: Sequence[Told], weigher: Weigher, criteria: Criteria) -> float | None:
-    """Mean log-odds over all pairs that have meanings, one of each side: average linkage. None where no pair has."""
+    """Mean log-odds over all pairs that have meanings, one of each side: average linkage. None where no pair has.
+
+    Below `criteria.merge` it may be more than the mean, never as much as that line.
+    """
     pairs = [(one, other) for one in some for other in others]
     close = [value for one in some for value in cosines(one.meaning, [other.meaning for other in others])]
     shingles = [other.facts.shingles for other in others]
     letters = [share for one in some for share in overlaps(one.facts.shingles, shingles)]
     one = _weighed(pairs, close, letters, weigher, criteria, 0.0)
-    return one.weight(weigher) if one.pairs else None
+    return one.weight(weigher, criteria.merge) if one.pairs else None
 
 
 class _Weighed(NamedTuple):
@@ -141,14 +141,15 @@ class _Weighed(NamedTuple):
     extra: float
     plain: float
 
-    def bound(self, weigher: Weigher) -> float:
-        """What the mean cannot exceed, whatever the names."""
-        return sum(within(odds + weigher.most) for odds in self.odds) / len(self.odds) + self.extra
-
-    def weight(self, weigher: Weigher) -> float:
-        """The mean log-odds with names."""
-        named = (within(odds + weigher.names(*pair)) for odds, pair in zip(self.odds, self.pairs, strict=True))
-        return sum(named) / len(self.odds) + self.extra
+    def weight(self, weigher: Weigher, least: float) -> float:
+        """The mean log-odds with names; as soon as that cannot come to `least`, what it cannot exceed."""
+        named = [within(odds + weigher.most) for odds in self.odds]
+        count = len(named)
+        for place, (odds, pair) in enumerate(zip(self.odds, self.pairs, strict=True)):
+            if (bound := sum(named) / count + self.extra) < least:
+                return bound
+            named[place] = within(odds + weigher.names(*pair))
+        return sum(named) / count + self.extra
 
 
 def _weighed(

@@ -51,17 +51,14 @@ def cosines(one: bytes, others: Sequence[bytes]) -> list[float]:
     Products of whole numbers up to 127 are exact in float32 as long as their sum is below 2^24, so in whatever order a
     machine adds, it finds the same.
     """
-    found = [0.0] * len(others)
-    like = [place for place, other in enumerate(others) if one and len(other) == len(one)]
+    found, width = [0.0] * len(others), len(one)
+    like = [place for place, other in enumerate(others) if one and len(other) == width]
     if not like:
         return found
-    exact: Any = np.float32 if len(one) * LIMIT * LIMIT < 2**24 else np.float64
-    a: NDArray[Any] = np.frombuffer(one, np.int8).astype(exact)
-    packed = np.frombuffer(b"".join([others[place] for place in like]), np.int8)
-    rows: NDArray[Any] = packed.reshape(len(like), -1).astype(exact)
-    products = (rows @ a).tolist()
-    lengths = (rows * rows).sum(axis=1).tolist()
-    own = float(a @ a)
-    for place, product, length in zip(like, products, lengths, strict=True):
+    exact: Any = np.float32 if width * LIMIT * LIMIT < 2**24 else np.float64
+    packed = np.frombuffer(b"".join([one, *(others[place] for place in like)]), np.int8)
+    rows: NDArray[Any] = packed.reshape(-1, width).astype(exact)
+    own, *lengths = np.einsum("ij,ij->i", rows, rows).tolist()
+    for place, product, length in zip(like, (rows[1:] @ rows[0]).tolist(), lengths, strict=True):
         found[place] = product / math.sqrt(length * own or 1.0)
     return found
