@@ -1,7 +1,8 @@
 """The export: graph, quantisation, parity, bundle. All or nothing. Needs the extra `[train]`."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import copyfile
@@ -12,7 +13,7 @@ import onnx
 import structlog
 import torch
 
-from crosswind.errors import ModelError
+from crosswind.errors import CrosswindError, ModelError
 from crosswind.export import bundle
 from crosswind.export.atomic import publish, staging
 from crosswind.export.calibration import calibrate
@@ -112,13 +113,16 @@ class _Bench:
 
 def _measure(request: Request, source: Source, work: Path) -> Report:
     ids = encode(source.tokenizer, [row.text for row in request.rows], source.max_tokens)
-    bench = _Bench(request, source, ids, run_torch(source, ids))
+    with _naming(source, "does not run on one text at a time, as the export needs it"):
+        reference = run_torch(source, ids)
+    bench = _Bench(request, source, ids, reference)
     fp32 = work / "fp32.onnx"
     write_graph(source.module, fp32)
     measured = [bench.measure(fp32, "fp32")]
     chosen = fp32
     if request.precision == "int8" and not measured[0].failed:
-        chosen, more = _choose_int8(bench, fp32, work)
+        with _naming(source, "cannot be brought to int8; export it with --precision fp32"):
+            chosen, more = _choose_int8(bench, fp32, work)
         measured += more
     elif request.precision == "fp16" and not measured[0].failed:
         chosen = work / "fp16.onnx"
@@ -126,6 +130,20 @@ def _measure(request: Request, source: Source, work: Path) -> Report:
         measured.append(bench.measure(chosen, "fp16"))
     chosen.rename(work / "chosen.onnx")
     return Report(request.name or request.out.name, "", request.strict, bench.reference.texts_per_second, measured)
+
+
+@contextmanager
+def _naming(source: Source, what: str) -> Iterator[None]:
+    """Says of which architecture a step does not go: one that shares weights between its layers (ALBERT), or judges by
+    a token of its own (BART), is found out only where it breaks. A full disk is not the architecture's fault."""
+    try:
+        yield
+    except (CrosswindError, OSError, MemoryError):
+        raise
+    except Exception as error:  # torch, onnx and numpy share no base
+        kind = getattr(source.module.config, "model_type", "") or type(source.module).__name__
+        cause = (str(error).splitlines() or [""])[0]
+        raise ModelError(f"the architecture {kind} {what} ({type(error).__name__}: {cause})") from error
 
 
 def _choose_int8(bench: _Bench, fp32: Path, work: Path) -> tuple[Path, list[Measured]]:
@@ -195,7 +213,7 @@ def _manifest(request: Request, source: Source, report: Report, folder: Path) ->
         "metrics": {"training": source.metrics, "parity": report.summary()},
         "smoke": choose_smoke(request.smoke, source, folder),
         "vocabulary": source.rows,
-        "together": together(folder / bundle.MODEL, _some_ids(request, source), source.heads),
+        "together": together(folder / bundle.MODEL, _some_ids(request, source)),
         "command": f"crosswind export {request.model.name} --out {request.out.name} --precision {request.precision}",
     }
 

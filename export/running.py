@@ -96,14 +96,14 @@ def run_graph(path: Path, ids: Sequence[Sequence[int]], heads: Sequence[Head]) -
     return Outputs(dict(zip(names[:-1], columns[:-1], strict=True)), columns[-1], len(ids) / seconds)
 
 
-def together(path: Path, ids: Sequence[Sequence[int]], heads: Sequence[Head], most: int = TOGETHER) -> int:
+def together(path: Path, ids: Sequence[Sequence[int]], most: int = TOGETHER) -> int:
     """How many texts of one length may share a run: `most` where that changes no bit of any output, else 1.
 
     Args:
         ids: texts to try it on; where no two are of one length, the answer is 1.
     """
     session = open_graph(path)
-    names = [*(head.name for head in heads), EMBEDDING]
+    names = [output.name for output in session.get_outputs()]
     shared = [group for group in by_length(ids, most) if len(group) > 1]
     for group in shared:
         joint = session.run(names, feed_many([ids[place] for place in group]))

@@ -34,10 +34,12 @@ def layers_of(model: onnx.ModelProto) -> list[str]:
 def add_pool(model: onnx.ModelProto, source: str, output: str) -> None:
     """Adds a node that is the mean of `source` [batch, length, width] over the tokens, weighed by the constant `TABLE`.
 
-    Tokens outside of `attention_mask` weigh nothing.
+    Tokens outside of `attention_mask` weigh nothing. As in `fused.py`, sums go over the last axis: over a middle one,
+    and in a product of matrices, one row takes another path through the library than many, which ends in other last
+    bits, and a text would mean something else beside others than alone.
     """
-    axes = {"last": 2, "middle": 1}
     graph = model.graph
+    axes = {"middle": 1, "last": -1}
     graph.initializer.extend(
         numpy_helper.from_array(np.array([axis], np.int64), f"{output}/{name}") for name, axis in axes.items()
     )
@@ -45,11 +47,12 @@ def add_pool(model: onnx.ModelProto, source: str, output: str) -> None:
         ("Cast", ["attention_mask"], "mask", {"to": TensorProto.FLOAT}),
         ("Gather", [TABLE, "input_ids"], "rarity_half", {}),
         ("Cast", [f"{output}/rarity_half"], "rarity", {"to": TensorProto.FLOAT}),
-        ("Mul", [f"{output}/mask", f"{output}/rarity"], "rare", {}),
-        ("Unsqueeze", [f"{output}/rare", f"{output}/last"], "weights", {}),
-        ("Mul", [source, f"{output}/weights"], "weighed", {}),
-        ("ReduceSum", [f"{output}/weighed", f"{output}/middle"], "sum", {"keepdims": 0}),
-        ("ReduceSum", [f"{output}/weights", f"{output}/middle"], "count", {"keepdims": 0}),
+        ("Mul", [f"{output}/mask", f"{output}/rarity"], "weights", {}),
+        ("Unsqueeze", [f"{output}/weights", f"{output}/middle"], "wide", {}),
+        ("Transpose", [source], "turned", {"perm": [0, 2, 1]}),
+        ("Mul", [f"{output}/turned", f"{output}/wide"], "weighed", {}),
+        ("ReduceSum", [f"{output}/weighed", f"{output}/last"], "sum", {"keepdims": 0}),
+        ("ReduceSum", [f"{output}/weights", f"{output}/last"], "count", {"keepdims": 1}),
         ("Div", [f"{output}/sum", f"{output}/count"], "mean", {}),
     )
     graph.node.extend(
@@ -73,14 +76,18 @@ def fold_in(
     graph.initializer.append(numpy_helper.from_array(weights, TABLE))
     for layer, pool in zip(layers, pools, strict=True):
         add_pool(model, names[layer], pool)
-    means = [f"{pool}/mean" for pool in pools]
-    graph.node.append(helper.make_node("Concat", means, [f"{OUTPUT}/means"], axis=1))
     # Half the bytes in the file; the runtime turns it into float32 once, when it loads.
-    graph.initializer.append(numpy_helper.from_array(matrix.astype(np.float16), f"{OUTPUT}/half"))
-    graph.node.append(helper.make_node("Cast", [f"{OUTPUT}/half"], [f"{OUTPUT}/matrix"], to=TensorProto.FLOAT))
+    graph.initializer.append(numpy_helper.from_array(matrix.T.astype(np.float16), f"{OUTPUT}/half"))
     graph.initializer.append(numpy_helper.from_array(offset.astype(np.float32), f"{OUTPUT}/offset"))
-    graph.node.append(helper.make_node("MatMul", [f"{OUTPUT}/means", f"{OUTPUT}/matrix"], [f"{OUTPUT}/product"]))
-    graph.node.append(helper.make_node("Add", [f"{OUTPUT}/product", f"{OUTPUT}/offset"], [OUTPUT]))
+    steps: tuple[tuple[str, list[str], str, dict[str, Any]], ...] = (
+        ("Concat", [f"{pool}/mean" for pool in pools], f"{OUTPUT}/means", {"axis": 1}),
+        ("Unsqueeze", [f"{OUTPUT}/means", f"{pools[0]}/middle"], f"{OUTPUT}/wide", {}),
+        ("Cast", [f"{OUTPUT}/half"], f"{OUTPUT}/matrix", {"to": TensorProto.FLOAT}),
+        ("Mul", [f"{OUTPUT}/wide", f"{OUTPUT}/matrix"], f"{OUTPUT}/each", {}),
+        ("ReduceSum", [f"{OUTPUT}/each", f"{pools[0]}/last"], f"{OUTPUT}/product", {"keepdims": 0}),
+        ("Add", [f"{OUTPUT}/product", f"{OUTPUT}/offset"], OUTPUT, {}),
+    )
+    graph.node.extend(helper.make_node(kind, inputs, [name], name, **more) for kind, inputs, name, more in steps)
     graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", matrix.shape[1]]))
 
 
