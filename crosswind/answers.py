@@ -31,6 +31,11 @@ class Answers:
         """From the wish to the first word; None: there is none yet."""
         return min((row["at"] - self.wished.at).total_seconds() for row in self.heard) if self.heard else None
 
+    @property
+    def remark(self) -> str:
+        """What a worker that took it up has to say besides; mostly empty."""
+        return next((row["message"] for row in self.heard if row["kind"] != "failed" and row["message"]), "")
+
     def said(self) -> str:
         """For a person, e.g. `active in 2 after 1.8 s`.
 
@@ -50,7 +55,8 @@ class Answers:
         if not taken:
             return "no worker has taken it up yet"
         many = f" in {len(taken)}" if len(taken) > 1 or self.silent else ""
-        return f"{taken[0]['kind']}{many} after {self.seconds:.1f} s{self._waiting()}"
+        remark = f"; {self.remark}" if self.remark else ""
+        return f"{taken[0]['kind']}{many} after {self.seconds:.1f} s{self._waiting()}{remark}"
 
     def _waiting(self) -> str:
         if not self.silent:

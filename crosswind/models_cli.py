@@ -12,11 +12,12 @@ import typer
 from sqlalchemy import Engine
 
 from crosswind.errors import ModelError, SettingsError
-from crosswind.export.bundle import SHIPPED, Manifest, verify
+from crosswind.export.bundle import SHIPPED, Manifest, read_manifest, verify
 from crosswind.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from crosswind.export.registry import Registry
+    from crosswind.stream.adapters.onnx_scorer import OnnxScorer
     from crosswind.stream.adapters.postgres.deployments import PostgresDeployments
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -55,11 +56,13 @@ def add(folder: Annotated[str, typer.Argument(help="a bundle's folder")], regist
         data_dir: DataDir = None, as_json: AsJson = False) -> None:  # fmt: skip
     """Check a bundle, smoke sentences included, and copy it to where bundles are kept, under its version."""
     settings = _settings(locals())
-    manifest = _checked(Path(folder), settings)
+    scorer = _checked(Path(folder), settings)
+    manifest = scorer.manifest
     _registry(settings).add(Path(folder), settings.trusted_key)
     address = _registry(settings).address(manifest.version)
-    _say({"version": manifest.version, "name": manifest.name, "address": address}, as_json,
-         f"{manifest.name} {manifest.version} is at {address}")  # fmt: skip
+    remark = f"; {scorer.remark}" if scorer.remark else ""
+    _say({"version": manifest.version, "name": manifest.name, "address": address, "remark": scorer.remark}, as_json,
+         f"{manifest.name} {manifest.version} is at {address}{remark}")  # fmt: skip
 
 
 @models_app.command("deploy")
@@ -189,7 +192,7 @@ def _wish(engine: Engine, settings: Settings, version: str, address: str, reason
     found = answers(book, settings.run, wished, wait)
     said = found.said()
     _say({"seq": wished.seq, "slot": wished.slot.value, "version": version, "seconds": found.seconds,
-          "taken_up": bool(found.heard), "workers": len(found.heard), "silent": found.silent},
+          "taken_up": bool(found.heard), "workers": len(found.heard), "silent": found.silent, "remark": found.remark},
          as_json, f"{reason} {version or 'ended'}: {said}")  # fmt: skip
 
 
@@ -247,19 +250,21 @@ def _database(settings: Settings) -> Iterator[Engine]:
         engine.dispose()
 
 
-def _checked(folder: Path, settings: Settings) -> Manifest:
-    """A bundle that may be deployed: verified, loaded and asked its smoke sentences, here."""
+def _checked(folder: Path, settings: Settings) -> "OnnxScorer":
+    """A bundle that may be deployed: verified, loaded and asked its smoke sentences, here; closed again."""
     from crosswind.stream.adapters.swap import load_checked
 
     scorer = load_checked(folder, None, settings.device, settings.threads, settings.trusted_key)
     scorer.close()
-    return scorer.manifest
+    return scorer
 
 
 def _bundle(which: str, settings: Settings) -> tuple[str, str]:
     """Version and address of a bundle; a folder is added to the registry first."""
-    if which == "default":
-        return _checked(SHIPPED, settings).version, which
+    from crosswind.export.registry import DEFAULT
+
+    if which in (DEFAULT, read_manifest(SHIPPED).version):
+        return _checked(SHIPPED, settings).version, DEFAULT
     registry = _registry(settings)
     if (Path(which) / "manifest.json").is_file():
         _checked(Path(which), settings)

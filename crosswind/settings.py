@@ -4,6 +4,7 @@ Every process reads one `Settings`. Command-line options override the environmen
 `.env` overrides the defaults here.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,6 +100,11 @@ class Settings(BaseSettings):
     auth: Literal["none", "local", "oidc", "both"] = Field(
         "none", description="none: loopback only; local: accounts with passwords; oidc: an identity provider; or both"
     )
+    trusted_proxies: str = Field(
+        "",
+        description="addresses or networks of the proxies before the dashboard, by commas: of these alone it believes "
+        "X-Forwarded-For and X-Forwarded-Proto; unset: of nobody",
+    )
     oidc_issuer: str = Field("", description="the identity provider's issuer, https://…, just as it names itself")
     oidc_client_id: str = Field("", description="what the identity provider calls this dashboard")
     oidc_client_secret: SecretStr | None = Field(None, description="proves to it that we are that dashboard")
@@ -129,6 +135,18 @@ class Settings(BaseSettings):
             found = re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(?::([0-9]{1,5}))?", address.strip())
             if not found or int(found[1] or 0) > 65535:
                 raise ValueError("expected host:port, or several by commas, e.g. kafka.example.com:9092")
+        return addresses
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, addresses: str) -> str:
+        """The server would take what is no address for a name, and trust nobody; and `*` for everybody."""
+        for address in addresses.split(",") if addresses else ():
+            try:
+                ipaddress.ip_network(address.strip())
+            except ValueError as error:
+                said = f"{error}; expected addresses or networks by commas, e.g. 127.0.0.1,10.0.0.0/8"
+                raise ValueError(said) from None
         return addresses
 
 

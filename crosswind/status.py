@@ -92,10 +92,22 @@ def _database(settings: Settings) -> dict[str, Any]:
 def _worker(settings: Settings) -> dict[str, Any]:
     if not settings.worker_port:
         raise CrosswindError("no worker known: set CROSSWIND_WORKER_PORT, or start `crosswind up` first")
-    base = f"http://127.0.0.1:{settings.worker_port}"
+    base = local_url(settings.worker_host, settings.worker_port)
     said: dict[str, Any] = httpx.get(f"{base}/status", timeout=5.0).json()
     ready = httpx.get(f"{base}/health/ready", timeout=5.0).json()
     return {"partitions": len(ready["assigned"]), "model": said["model"], "provider": said["provider"]}
+
+
+def local_url(host: str, port: int) -> str:
+    """Where a process of this machine that listens on `host` is asked.
+
+    >>> local_url("10.0.0.5", 8051), local_url("::1", 8051)
+    ('http://10.0.0.5:8051', 'http://[::1]:8051')
+    >>> local_url("0.0.0.0", 8051), local_url("::", 8051)  # on all its addresses, so on loopback too
+    ('http://127.0.0.1:8051', 'http://[::1]:8051')
+    """
+    host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _model(settings: Settings) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -58,9 +58,8 @@ def subscribe(
     if channel not in [kind.value for kind in Channel]:
         raise DataError(f"channel {channel!r}: expected webhook, apprise, kafka or stream")
     where = sys.stdin.readline().strip() if target == "-" else target
-    wanted = Filter(tuple(topic or ()), tuple(lang or ()), tuple(entity or ()), severity)
-    own = template.read_text("utf-8") if template else None
-    draft = Draft(Channel(channel), where, name, wanted, language, _quiet(quiet), cap, digest, own)
+    wanted = Filter(_topics(topic or ()), _langs(lang or ()), tuple(entity or ()), severity)
+    draft = Draft(Channel(channel), where, name, wanted, language, _quiet(quiet), cap, digest, _template(template))
     if address:
         made = _ask(address, draft)
     else:
@@ -233,6 +232,41 @@ def _stand(subscription: str, state: str, database_url: str | None, data_dir: Pa
 
     with _desk(database_url, data_dir) as desk:
         desk.store.stand(subscription, Standing(state))
+
+
+def _topics(words: Sequence[str]) -> tuple[str, ...]:
+    """As the shipped model writes them, in any case; a bundle of your own may have others, which is said."""
+    from crosswind.models.taxonomy import TOPICS
+
+    found = tuple(word.casefold() if word.casefold() in TOPICS else word for word in words)
+    for word in found:
+        if word not in TOPICS:
+            typer.echo(f"topic {word!r}: the shipped model has no such topic, only a bundle of your own may; it has "
+                       f"{', '.join(TOPICS)}", err=True)  # fmt: skip
+    return found
+
+
+def _langs(words: Sequence[str]) -> tuple[str, ...]:
+    """As articles have them: `DE` and `de-AT` are `de`. A feed may name any language, also one that is not detected."""
+    from babel import Locale
+
+    from crosswind.stream.adapters.language import COVERED
+    from crosswind.stream.domain.normalise import language_code
+
+    codes = [language_code(word) or "" for word in words]
+    for word, code in zip(words, codes, strict=True):
+        if code not in Locale("en").languages:
+            raise DataError(f"language {word!r} is no ISO 639 code; detected are {', '.join(COVERED)}")
+    return tuple(codes)
+
+
+def _template(path: Path | None) -> str | None:
+    try:
+        return path.read_text("utf-8") if path else None
+    except UnicodeDecodeError:
+        raise DataError(f"the template {path} is no UTF-8 text; save it as UTF-8") from None
+    except OSError as error:
+        raise DataError(f"cannot read the template {path}: {error.strerror or error}") from None
 
 
 def _quiet(words: str | None) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crosswind.errors import CrosswindError, DataError, ModelError, SettingsError
-from crosswind.lines import lines_of
+from crosswind.lines import json_of, lines_of
 from crosswind.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -153,9 +153,9 @@ def _translated(rows: list[dict[str, str]], to: str, translator: "OnnxTranslator
 
 def _row(line: bytes, source: str | None) -> dict[str, str]:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return {"error": f"not JSON: {error}"}
+        row = json_of(line)
+    except DataError as error:
+        return {"error": str(error)}
     given = row if isinstance(row, dict) else {}
     found, lang = given.get("text", given.get("title")), given.get("lang", source)
     if not isinstance(found, str) or not found.strip():

@@ -20,6 +20,7 @@ from crosswind.errors import CrosswindError, DatabaseError, ServiceError
 from crosswind.export.bundle import resolve, verify
 from crosswind.running import claim, release, write_running
 from crosswind.settings import Settings
+from crosswind.status import local_url
 from crosswind.stream.adapters.kafka.embedded import EmbeddedBroker, free_port
 from crosswind.stream.adapters.kafka.topics import ensure_topics
 from crosswind.stream.adapters.postgres.alerts import last_seq, transitions_after
@@ -87,9 +88,10 @@ def _run(settings: Settings, play_feed: bool, stack: contextlib.ExitStack) -> No
     model = str(resolve(settings.model).absolute())
     write_running(settings.data_dir, {**embedded, "worker_port": worker_port, "port": port, "model": model})
     watch = _Watch(children, broker, postgres)
-    watch.until(lambda: _answers(f"http://127.0.0.1:{port}/health"), "dashboard")
-    watch.until(lambda: _answers(f"http://127.0.0.1:{worker_port}/health/ready"), "worker")
-    tqdm.write(f"dashboard: http://127.0.0.1:{port}/")
+    worker, dashboard = local_url(settings.worker_host, worker_port), local_url(settings.host, port)
+    watch.until(lambda: _answers(f"{dashboard}/health"), "dashboard")
+    watch.until(lambda: _answers(f"{worker}/health/ready"), "worker")
+    tqdm.write(f"dashboard: {dashboard}/")
     printer = _AlertPrinter(engine, settings.run)
     feed = _FeedThread(settings, kafka) if play_feed else None
     if feed:
@@ -106,7 +108,7 @@ def _run(settings: Settings, play_feed: bool, stack: contextlib.ExitStack) -> No
 def _start_postgres(settings: Settings, stack: contextlib.ExitStack) -> EmbeddedPostgres:
     postgres = EmbeddedPostgres(settings.data_dir / "postgres")
     stack.callback(postgres.stop)
-    postgres.start()
+    postgres.start(tqdm.write)
     return postgres
 
 

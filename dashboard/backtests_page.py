@@ -32,6 +32,7 @@ def skeleton() -> Any:
         [
             html.H1(_("Backtests")),
             html.P(note, className="quiet"),
+            dcc.Store(id="backtests-known"),
             html.Div(id="backtest-open"),
             html.Div(id="backtests"),
             dcc.Interval(id="backtests-beat", interval=2000),

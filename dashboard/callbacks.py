@@ -1,7 +1,8 @@
 """What happens when the address, a control, a chart or the data changes.
 
 The address is the one state. Controls and clicks only write a new address; every other callback reads it. The store
-`pulse` is filled by `assets/live.js` from server-sent events, so that pages follow the data without polling. (Dash
+`pulse` is filled by `assets/live.js` from server-sent events, so that pages follow the data without polling; `beat`,
+which drives the header's clocks alone, when the data is the same. (Dash
 4.4's own WebSocket callbacks hold one persistent callback per page on the server, with a database look each; one shared
 look and an event stream that browsers reconnect by themselves do the same for any number of readers.)
 """
@@ -19,9 +20,12 @@ from dash.exceptions import PreventUpdate
 from crosswind.dashboard import components, i18n, inbox, stories, translated
 from crosswind.dashboard.i18n import _
 from crosswind.dashboard.live import Live, OverviewShown
+from crosswind.dashboard.login import who
 from crosswind.dashboard.pages.frame import navigation
 from crosswind.dashboard.pages.skeletons import skeleton
 from crosswind.dashboard.patience import patient
+from crosswind.dashboard.queries import Incident
+from crosswind.dashboard.steady import only_new, tag_of
 from crosswind.dashboard.view import DEFAULT_RANGE, Pick, View
 from crosswind.errors import DatabaseError
 from crosswind.models.taxonomy import TOPICS
@@ -72,7 +76,7 @@ def _add_controls(app: Dash, live: Live) -> None:
         *(Output(f"label-{name}", "children") for name in ("range", "topics", "languages", "sentiment")),
         *(Output(name, "placeholder") for name in ("topics", "langs", "sentiment")),
         *(Output("account", f"data-{name}") for name in ("leave", "silent", "refused", "ui")),
-        Output("brand", "href"), Input("url", "search"),
+        Output("brand", "href"), Output("cut", "children"), Input("url", "search"),
     )  # fmt: skip
     async def labels(search: str) -> tuple[str, ...]:
         ui = View.from_query(search).ui
@@ -80,18 +84,20 @@ def _add_controls(app: Dash, live: Live) -> None:
         texts = (_("Range"), _("Topics"), _("Languages"), _("Sentiment"))
         scripts = (_("Log out"), _("the server does not answer"), _("refused"), ui)
         return (*texts, _("all topics"), _("all languages"), _("all sentiments"), *scripts,
-                "/" + View(ui=ui).to_query())  # fmt: skip
+                "/" + View(ui=ui).to_query(), _("✕ no connection to the server"))  # fmt: skip
 
     @app.callback(
         Output("langs", "options", allow_duplicate=True),
         Input("pulse", "data"),
         State("url", "search"),
         State("langs", "value"),
+        State("langs", "options"),
         prevent_initial_call=True,
     )
     @patient
-    async def present(_pulse: Any, search: str, chosen: Any) -> list[str]:
-        return sorted({*await _languages(live, View.from_query(search)), *(chosen or ())})
+    async def present(_pulse: Any, search: str, chosen: Any, offered: Any) -> Any:
+        found = sorted({*await _languages(live, View.from_query(search)), *(chosen or ())})
+        return no_update if found == offered else found
 
 
 async def _languages(live: Live, view: View) -> list[str]:
@@ -164,9 +170,9 @@ def _picked(topic: str, click: Any, search: str) -> str:
 
 def _add_header(app: Dash, live: Live) -> None:
     @app.callback(
-        Output("freshness", "children"), Output("main", "className"), *_DATA
+        Output("freshness", "children"), Output("main", "className"), *_DATA, Input("beat", "data")
     )  # fmt: skip
-    async def header(path: str, search: str, _pulse: Any) -> tuple[Any, Any]:
+    async def header(path: str, search: str, _pulse: Any, _beat: Any) -> tuple[Any, Any]:
         i18n.use(View.from_query(search).ui)
         try:
             status = await live.status()
@@ -196,7 +202,13 @@ def _add_overview(app: Dash, live: Live) -> None:
             raise PreventUpdate
         found, fresh = shown.found, _fresh()
         topics = [output["id"]["topic"] for output in ctx.outputs_list[1]]
-        tags, changed = _changed(shown, {} if fresh else known or {})
+        lists = {
+            "#figures": components.key_figures(found.articles, found.negative, found.incidents, found.langs,
+                                               view.plain.to_query()),
+            "#movers": components.mover_list(found.movers, view),
+            "#entities": components.entity_list(found.entities, view),
+        }  # fmt: skip
+        tags, changed = _changed(shown, {} if fresh else known or {}, lists)
 
         def each(make: Callable[[str], Any]) -> list[Any]:
             return [make(topic) if topic in changed else no_update for topic in topics]
@@ -210,10 +222,7 @@ def _add_overview(app: Dash, live: Live) -> None:
             each(lambda topic: components.card_summary(found.trends.get(topic), len(found.bands(topic)))),
             each(of_card),
             each(lambda topic: components.series_href(view, topic)),
-            components.key_figures(found.articles, found.negative, found.incidents, found.langs,
-                                   view.plain.to_query()),
-            components.mover_list(found.movers, view),
-            components.entity_list(found.entities, view),
+            *(made if name in changed else no_update for name, made in lists.items()),
             found.heat() if HEAT in changed else no_update,
             tags,
         )  # fmt: skip
@@ -225,9 +234,12 @@ def _add_overview(app: Dash, live: Live) -> None:
     )  # fmt: skip
 
 
-def _changed(shown: OverviewShown, known: dict[str, str]) -> tuple[dict[str, str], set[str]]:
-    """The tags of what is shown now, and the topics (and `HEAT`) that differ from what the page knows."""
+def _changed(
+    shown: OverviewShown, known: dict[str, str], lists: dict[str, Any]
+) -> tuple[dict[str, str], set[str]]:  # fmt: skip
+    """The tags of what is shown now, and the topics (and `HEAT`, and lists) that differ from what the page knows."""
     tags = {topic: chart.tag for topic, chart in shown.charts.items()} | {HEAT: shown.heat.tag}
+    tags |= {name: tag_of(made) for name, made in lists.items()}
     hidden = {topic for topic in TOPICS if topic not in tags}
     changed = {name for name, tag in tags.items() if known.get(name) != tag}
     return tags, changed if known else changed | hidden
@@ -244,37 +256,50 @@ def _card_class(hidden: bool, alerts: int, known: bool) -> str:
 
 def _add_lists(app: Dash, live: Live) -> None:
     @app.callback(
-        Output("articles", "children"), Output("pick", "children"), Output("exports", "children"), *_DATA
+        Output("articles", "children"), Output("pick", "children"), Output("exports", "children"),
+        Output("articles-known", "data"), *_DATA, State("articles-known", "data"),
     )  # fmt: skip
     @patient
-    async def articles(path: str, search: str, _pulse: Any) -> tuple[Any, Any, Any]:
+    async def articles(path: str, search: str, _pulse: Any, known: Any) -> tuple[Any, ...]:
         view = View.from_query(search)
         page = await live.articles(view)
         told = await translated.told_of(live, [article.article_id for article in page.articles])
         table = components.article_table(page, view, path or "/", told)
         chips = [components.pick_note(view, path or "/"), stories.novel_link(view, path or "/")]
-        return table, chips, components.export_links(view)
+        return only_new(known, table, chips, components.export_links(view))
 
-    @app.callback(Output("alerts", "children"), Output("silences", "children"), *_DATA)
+    @app.callback(
+        Output("alerts", "children"), Output("silences", "children"), Output("alerts-known", "data"), *_DATA,
+        State("alerts-known", "data"),
+    )  # fmt: skip
     @patient
-    async def alerts(_path: str, search: str, _pulse: Any) -> tuple[Any, Any]:
+    async def alerts(_path: str, search: str, _pulse: Any, known: Any) -> tuple[Any, ...]:
         view = View.from_query(search)
         reader = live.reader
         silences = await live.get("silences", lambda: alert_orders.silences(reader.engine, reader.run))
-        found = await live.incidents(view)
-        below = await stories.beside(live, found, inbox.actions)
-        told = await translated.told_of(live, [i for incident in found for i in incident.evidence_ids])
-        return components.alert_list(found, view, below, told), inbox.silence_list(silences)
+        shown = await _alert_list(live, await live.incidents(view), view)
+        return only_new(known, shown, inbox.silence_list(silences))
+
+
+async def _alert_list(live: Live, found: list[Incident], view: View) -> Any:
+    """Alerts with the stories behind them, translations, and what the reader can do and said about them."""
+    ids, name = tuple(incident.incident_id for incident in found), who().name
+    said = await live.get(("verdicts", name, ids), lambda: live.reader.verdicts(name, ids))
+    below = await stories.beside(live, found, lambda one: inbox.actions(one, said.get(one.incident_id)))
+    told = await translated.told_of(live, [i for incident in found for i in incident.evidence_ids])
+    status = await live.status()
+    return components.alert_list(found, view, below, told, status.evaluated_to or status.now)
+
 
 def _add_series(app: Dash, live: Live) -> None:
     in_browser: Any = app  # its type is not written down
 
     @app.callback(
         Output("series-answer", "data"), Output("series-summary", "children"), Output("series-alerts", "children"),
-        Output("back", "href"), *_DATA,
+        Output("back", "href"), Output("series-known", "data"), *_DATA, State("series-known", "data"),
     )  # fmt: skip
     @patient
-    async def series(_path: str, search: str, _pulse: Any) -> tuple[Any, ...]:
+    async def series(_path: str, search: str, _pulse: Any, known: Any) -> tuple[Any, ...]:
         view = View.from_query(search)
         if view.topic not in TOPICS and not view.entity:
             raise PreventUpdate
@@ -284,9 +309,8 @@ def _add_series(app: Dash, live: Live) -> None:
         found = shown.found
         summary = components.card_summary(found.trend if found.trend.total else None, len(found.bands))
         answer = {"figure": shown.chart.text, "fresh": _fresh()}
-        below = await stories.beside(live, found.incidents, inbox.actions)
-        told = await translated.told_of(live, [i for incident in found.incidents for i in incident.evidence_ids])
-        return answer, summary, components.alert_list(found.incidents, view, below, told), "/" + view.plain.to_query()
+        listed = await _alert_list(live, found.incidents, view)
+        return only_new(known, answer, summary, listed, "/" + view.plain.to_query())
 
     in_browser.clientside_callback(
         ClientsideFunction("crosswind", "series"), Output("series", "figure"), Input("series-answer", "data"),

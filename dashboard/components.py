@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from dash import dcc, html
 
-from crosswind.dashboard.i18n import _
+from crosswind.dashboard.i18n import N_, _
 from crosswind.dashboard.queries import MAX_INCIDENTS, Article, ArticlePage, Incident, Status
 from crosswind.dashboard.scope import EntityNews
 from crosswind.dashboard.series import Trend
@@ -97,8 +97,14 @@ def _article_row(article: Article, view: View, told: Translation | None) -> Any:
             html.Td(topic, className="topic"),
             html.Td(html.Bdi(article.lang), className="lang"),
             html.Td(html.Bdi(article.source), className="source"),
-        ]
+        ],
+        **_key(article.article_id),
     )
+
+
+def _key(ident: str) -> Any:
+    """What `assets/keep.js` tells a row or card by when its list is drawn anew."""
+    return {"data-key": ident}
 
 
 MAX_NAMES = 4
@@ -151,8 +157,14 @@ def card_summary(trend: Trend | None, alerts: int) -> Any:
     return html.P(parts)
 
 
-def incident_card(incident: Incident, view: View, beside: Any = None, told: Told = NOBODY) -> Any:
-    """One alert with what was seen, what was expected, the headlines behind it, and what can be done about it."""
+def incident_card(
+    incident: Incident, view: View, beside: Any = None, told: Told = NOBODY, until: datetime | None = None
+) -> Any:
+    """One alert with what was seen, what was expected, the headlines behind it, and what can be done about it.
+
+    Args:
+        until: event time that alerts have been evaluated to.
+    """
     end = incident.resolved_at
     facts = [
         (_("negative articles"), f"{incident.observed:,}"),
@@ -177,10 +189,11 @@ def incident_card(incident: Incident, view: View, beside: Any = None, told: Told
             ),
             html.Dl([html.Div([html.Dt(name), html.Dd(html.Bdi(value))]) for name, value in facts]),
             html.Ul(_evidence(incident, told), className="evidence"),
-            dcc.Link(_("Articles of this alert ›"), href=_evidence_href(incident, view)),
+            dcc.Link(_("Articles of this alert ›"), href=_evidence_href(incident, view, until)),
             beside,
         ],
         className=f"incident {_state(incident.state)}",
+        **_key(incident.incident_id),
     )
 
 
@@ -191,7 +204,10 @@ def _evidence(incident: Incident, told: Told) -> list[Any]:
     return [html.Li([html.Bdi(title, dir="auto"), *below(told.get(i))]) for i, title in zip(ids, titles)]
 
 
-_STATES = {"pending": "◔ pending", "firing": "⚠ firing", "resolved": "✓ resolved"}
+_STATES = {
+    "pending": N_("◔ pending"), "firing": N_("⚠ firing"), "no_data": N_("⚠ no data"), "resolved": N_("✓ resolved"),
+    "lapsed": N_("✓ lapsed, never fired"),
+}  # fmt: skip
 
 
 def _state(state: str) -> str:
@@ -205,28 +221,44 @@ def scope_of(incident: Incident) -> str:
     return " · ".join([*parts, _("all languages") if incident.lang == ALL else incident.lang])
 
 
-def _evidence_href(incident: Incident, view: View) -> str:
-    """Where an incident's articles are: on its own series' page."""
-    topic, entity = ("" if name == ALL else name for name in (incident.topic, incident.entity))
-    path = "/series" if topic or entity else "/"
-    return path + _with(view.plain, topic=topic, entity=entity).picked(pick_of(incident)).to_query()
+def _evidence_href(incident: Incident, view: View, until: datetime | None = None) -> str:
+    """Where an incident's articles are: on its own series' page, without the filters that would hide some of them."""
+    topic, entity, lang = ("" if name == ALL else name for name in (incident.topic, incident.entity, incident.lang))
+    path, topics = ("/series", view.topics) if topic or entity else ("/", ())
+    there = _with(
+        view.plain, topic=topic, entity=entity, topics=topics, langs=(lang,) if lang else (), novel=False,
+        sentiment=view.sentiment if view.sentiment == "negative" else "",
+    )  # fmt: skip
+    return path + there.picked(pick_of(incident, until)).to_query()
 
 
-def pick_of(incident: Incident) -> Pick:
-    """The articles of an incident as a pick."""
-    end = incident.resolved_at or incident.fired_at or incident.started_at
-    start = incident.started_at.replace(microsecond=0)
-    return Pick(incident.topic, start, max(end.replace(microsecond=0), start) + timedelta(minutes=1))
+_MINUTE, _HOUR = timedelta(minutes=1), timedelta(hours=1)
+
+
+def pick_of(incident: Incident, until: datetime | None = None) -> Pick:
+    """The articles of an incident as a pick: from the window that was counted in its first minute to its end.
+
+    Args:
+        until: event time that alerts have been evaluated to. An open incident's pick reaches to the end of that hour:
+            to the minute, every open card would be another one each minute, and be drawn anew under its reader.
+    """
+    begun = incident.started_at.replace(second=0, microsecond=0)
+    if incident.resolved_at:
+        end = max(incident.resolved_at.replace(second=0, microsecond=0), begun) + _MINUTE
+    else:
+        reached = max(begun, incident.fired_at or begun, until or begun)
+        end = reached.replace(minute=0, second=0, microsecond=0) + _HOUR
+    return Pick(incident.topic, begun - (incident.window_minutes - 1) * _MINUTE, end)
 
 
 def alert_list(
     incidents: Sequence[Incident], view: View, beside: Callable[[Incident], Any] = lambda incident: None,
-    told: Told = NOBODY,
+    told: Told = NOBODY, until: datetime | None = None,
 ) -> Any:  # fmt: skip
-    """Alerts, newest first."""
+    """Alerts, newest first; `until` is the event time that they have been evaluated to."""
     if not incidents:
         return html.P(_("No alert in this range. Bad news stayed within what is usual."), className="quiet")
-    cards = [incident_card(incident, view, beside(incident), told) for incident in incidents]
+    cards = [incident_card(incident, view, beside(incident), told, until) for incident in incidents]
     text = _("The newest {count}; there may be older ones. Choose a shorter range or fewer topics.",
              count=MAX_INCIDENTS)  # fmt: skip
     more = [html.P(text, className="quiet")] * _full(incidents)
@@ -287,7 +319,7 @@ def key_figures(
     articles: int, negative: int, incidents: Sequence[Incident], langs: Sequence[str], query: str
 ) -> list[Any]:
     """The four figures above the charts; `query` is what the link to all alerts takes along."""
-    still_open = sum(incident.state == "firing" for incident in incidents)
+    still_open = sum(one.resolved_at is None and one.state != "pending" for one in incidents)
     share = negative / articles if articles else None
     shown = [
         (_("Articles"), f"{articles:,}", _("in this range")),

@@ -9,7 +9,8 @@ from crosswind.dashboard import scope as scopes
 from crosswind.dashboard.baseline import Expected, expected
 from crosswind.dashboard.counts import Counts
 from crosswind.dashboard.counts import read as read_counts
-from crosswind.dashboard.figures import Band, heat_figure, trend_figure
+from crosswind.dashboard.figures import Band, Words, heat_figure, trend_figure
+from crosswind.dashboard.i18n import _
 from crosswind.dashboard.queries import PAGE, ArticlePage, Incident, Reader, Status, Wanted
 from crosswind.dashboard.scope import EntityNews, Scope
 from crosswind.dashboard.series import Span, Trend, gaps, span_of
@@ -64,13 +65,13 @@ class Overview:
         """One topic's chart."""
         revision = f"{view.range} {topic}"
         return trend_figure(
-            self.trends.get(topic), self.span, bands=self.bands(topic), gaps=self.gaps, revision=revision
+            self.trends.get(topic), self.span, bands=self.bands(topic), gaps=self.gaps, revision=revision, words=words()
         )
 
     def heat(self) -> dict[str, Any]:
         """The heat map of languages."""
         topics = [topic for topic in TOPICS if topic in self.trends]
-        return heat_figure(topics, self.langs[:MAX_LANGS], self.counts)
+        return heat_figure(topics, self.langs[:MAX_LANGS], self.counts, words())
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +94,28 @@ class OneSeries:
         """Its chart."""
         return trend_figure(
             self.trend, self.span, bands=self.bands, gaps=self.gaps, revision=f"{view.range} {self.scope}", tall=True,
-            expected=self.expected,
+            expected=self.expected, words=words(),
         )  # fmt: skip
+
+
+def words() -> Words:
+    """What charts say in the language in use."""
+    return Words(
+        negative=_("negative"), negative_articles=_("negative articles"), other_articles=_("other articles"),
+        expected=_("expected"), no_data=_("no data"), cell=_("{negative} of {articles} negative"),
+    )  # fmt: skip
 
 
 def scope_of(view: View) -> Scope:
     """The series that a view names."""
     return Scope(view.topic or ALL, view.langs, view.entity or ALL)
+
+
+def topics_of(view: View) -> tuple[str, ...]:
+    """The topics that a view's lists are about, empty for all: the filter counts only where its control is shown."""
+    if view.topic:
+        return (view.topic,)
+    return () if view.entity else view.topics
 
 
 def series(reader: Reader, view: View, status: Status, counts: Counts | None = None) -> OneSeries | None:
@@ -124,7 +140,8 @@ def series(reader: Reader, view: View, status: Status, counts: Counts | None = N
 
 def band_of(incident: Incident, topic: str, span: Span) -> Band:
     """An incident as a band from its start to its end; an open one reaches to the span's end."""
-    label = f"⚠ {incident.severity} alert: {incident.observed} negative, {incident.expected:.1f} expected"
+    label = _("⚠ {severity} alert: {observed} negative, {expected} expected", severity=_(incident.severity),
+              observed=incident.observed, expected=f"{incident.expected:.1f}")  # fmt: skip
     return Band(topic, incident.started_at, incident.resolved_at or span.end, label)
 
 
@@ -163,7 +180,7 @@ def articles(reader: Reader, view: View, status: Status, limit: int = PAGE) -> A
     span = span_for(view, status)
     if span is None:
         return ArticlePage([], None)
-    topics = (view.topic,) if view.topic else view.topics
+    topics = topics_of(view)
     if view.pick and view.pick.topic != ALL:
         topics = (view.pick.topic,)
     start, end = (view.pick.start, view.pick.end) if view.pick else (span.start, span.end)

@@ -72,13 +72,21 @@ class Entrance:
 
 
 def local_path(path: str) -> str:
-    """A path on this server, whatever was asked for.
+    """A path on this server, whatever was asked for; the start page where it cannot be one of ours.
 
     >>> local_path("/series?topic=credit"), local_path("//evil.example"), local_path("https://evil.example")
     ('/series?topic=credit', '/', '/')
     """
     fine = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() and "\\" not in path
-    return path if fine else "/"
+    return path if fine and _fields(path) is not None else "/"
+
+
+def _fields(path: str) -> list[tuple[str, str]] | None:
+    """The fields of its query; None: more than any page has."""
+    try:
+        return parse_qsl(urlsplit(path).query, max_num_fields=50)
+    except ValueError:
+        return None
 
 
 def _page(to: str, said: str, *, passwords: bool, provider: bool) -> str:
@@ -106,6 +114,5 @@ def _others(to: str) -> str:
 
 
 def _in_language(path: str, tag: str) -> str:
-    parts = urlsplit(path)
-    fields = [(name, value) for name, value in parse_qsl(parts.query, max_num_fields=50) if name != "ui"]
-    return f"{parts.path}?{urlencode([*fields, ('ui', tag)], safe=',:')}"
+    fields = [(name, value) for name, value in _fields(path) or () if name != "ui"]
+    return f"{urlsplit(path).path}?{urlencode([*fields, ('ui', tag)], safe=',:')}"

@@ -8,6 +8,7 @@ from typing import Any, Final
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
+from crosswind.cells import safe_text
 from crosswind.dashboard import content
 from crosswind.dashboard.figures import Band
 from crosswind.dashboard.queries import Article, Reader
@@ -20,8 +21,6 @@ MAX_ROWS: Final = 10_000
 ARTICLE_COLUMNS: Final = tuple(Article.__dataclass_fields__)
 TREND_COLUMNS: Final = ("time", "topic", "entity", "articles", "negative", "positive", "negative_share",
                         "expected_share", "expected_low", "expected_high", "alert", "no_data")  # fmt: skip
-_RUNS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""How a formula begins; spreadsheets with a Japanese or Chinese locale take the full-width signs as well."""
 
 
 def add_exports(server: FastAPI, reader: Reader) -> None:
@@ -65,7 +64,7 @@ def _rows(
 
 
 def safe_cell(value: Any) -> str:
-    """A cell's text; what would begin a formula gets an apostrophe before it (OWASP, CSV injection).
+    """A cell's text; what would begin a formula gets an apostrophe before it, wherever a spreadsheet begins a cell.
 
     >>> safe_cell("=HYPERLINK(1)"), safe_cell("＝1"), safe_cell(-3), safe_cell(None), safe_cell(["a", "b"])
     ("'=HYPERLINK(1)", "'＝1", '-3', '', 'a; b')
@@ -76,7 +75,7 @@ def safe_cell(value: Any) -> str:
         return str(value)
     text = "; ".join(str(part) for part in value) if isinstance(value, list) else str(value)
     text = text.isoformat() if hasattr(text, "isoformat") else text
-    return "'" + text if text.startswith(_RUNS) else text
+    return safe_text(text)
 
 
 def _file(name: str, columns: Iterable[str], rows: Iterable[list[Any]]) -> StreamingResponse:

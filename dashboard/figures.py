@@ -46,6 +46,21 @@ class Band:
     label: str
 
 
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What the charts say, in the interface's language. Ours, not data: it may hold no markup all the same."""
+
+    negative: str = "negative"
+    negative_articles: str = "negative articles"
+    other_articles: str = "other articles"
+    expected: str = "expected"
+    no_data: str = "no data"
+    cell: str = "{negative} of {articles} negative"
+
+
+ENGLISH: Final = Words()
+
+
 def escape(text: str, limit: int = 120) -> str:
     """Text from data, harmless in Plotly's pseudo-HTML; bidi controls and other controls are taken out.
 
@@ -66,6 +81,7 @@ def trend_figure(
     tall: bool = False,
     zoom: tuple[str, str] | None = None,
     expected: Expected | None = None,
+    words: Words = ENGLISH,
 ) -> Figure:
     """Negative share above volume for one topic.
 
@@ -77,32 +93,37 @@ def trend_figure(
         tall: the drill-down's size instead of a card's.
         zoom: the part of the time axis that is looked at, UTC without a zone; None: all of the span.
         expected: the usual range of the share, drawn behind it.
+        words: what it says.
     """
-    data = _usual(expected, span) if expected and expected.known else []
-    data += _traces(trend, span) if trend else []
+    data = _usual(expected, span, words) if expected and expected.known else []
+    data += _traces(trend, span, words) if trend else []
     data += [*_band_strip(bands, span), _anchor(span)]
-    layout = _layout(span, bands, gaps, revision, tall)
+    layout = _layout(span, bands, gaps, revision, tall, words)
     if zoom:
         layout["xaxis"] |= {"range": list(zoom), "autorange": False}
     return {"data": data, "layout": layout}
 
 
-def _traces(trend: Trend, span: Span) -> list[Figure]:
+def _traces(trend: Trend, span: Span, words: Words) -> list[Figure]:
     (starts, middles, keys), step = _axis(span), span.step.total_seconds() * 1000
     other = [total - bad for total, bad in zip(trend.articles, trend.negative, strict=True)]
     bars = {"type": "bar", "x": starts, "yaxis": "y2", "offset": 0, "width": step, "customdata": keys}
     line = {
         "type": "scatter", "mode": "lines", "name": "negative share", "x": middles, "y": list(trend.share),
         "customdata": keys, "connectgaps": False,
-        "line": {"color": NEGATIVE, "width": 2, "shape": "linear"}, "hovertemplate": "%{y:.0%} negative<extra></extra>",
+        "line": {"color": NEGATIVE, "width": 2, "shape": "linear"}, "hovertemplate": _hover("%{y:.0%}", words.negative),
     }  # fmt: skip
     return [
         line,
         {**bars, "name": "negative articles", "y": list(trend.negative), "marker": {"color": NEGATIVE},
-         "hovertemplate": "%{y} negative articles<extra></extra>"},
+         "hovertemplate": _hover("%{y}", words.negative_articles)},
         {**bars, "name": "other articles", "y": other, "marker": {"color": VOLUME},
-         "hovertemplate": "%{y} other articles<extra></extra>"},
+         "hovertemplate": _hover("%{y}", words.other_articles)},
     ]  # fmt: skip
+
+
+def _hover(value: str, text: str) -> str:
+    return f"{value} {escape(text)}<extra></extra>"
 
 
 @functools.lru_cache(maxsize=16)
@@ -112,7 +133,7 @@ def _axis(span: Span) -> tuple[list[str], list[str], list[list[int]]]:
     return starts, middles, [minutes_of(at, at + span.step) for at in span.times]
 
 
-def _usual(expected: Expected, span: Span) -> list[Figure]:
+def _usual(expected: Expected, span: Span, words: Words) -> list[Figure]:
     """The usual range as an area, and the expected share as a dotted line in it."""
     middles = _axis(span)[1]
     edge = {"type": "scatter", "mode": "lines", "x": middles, "connectgaps": False, "hoverinfo": "skip",
@@ -123,7 +144,7 @@ def _usual(expected: Expected, span: Span) -> list[Figure]:
         {**edge, "name": "usual, high", "y": highs, "fill": "tonexty", "fillcolor": USUAL},
         {**edge, "name": "expected share", "y": list(expected.share), "hoverinfo": "all",
          "line": {"width": 1.5, "dash": "dot", "color": USUAL_EDGE},
-         "hovertemplate": "%{y:.0%} expected<extra></extra>"},
+         "hovertemplate": _hover("%{y:.0%}", words.expected)},
     ]  # fmt: skip
 
 
@@ -177,8 +198,9 @@ def _band_strip(bands: Sequence[Band], span: Span) -> list[Figure]:
 
 
 def _layout(
-    span: Span, bands: Sequence[Band], gaps: Sequence[tuple[datetime, datetime]], revision: str, tall: bool
-) -> Figure:
+    span: Span, bands: Sequence[Band], gaps: Sequence[tuple[datetime, datetime]], revision: str, tall: bool,
+    words: Words,
+) -> Figure:  # fmt: skip
     axis = {"fixedrange": True, "zeroline": False, "ticks": "", "automargin": False}
     return {
         "uirevision": revision,
@@ -196,7 +218,7 @@ def _layout(
         "yaxis3": {**axis, "domain": [0.94, 1.0], "range": [0, 1], "visible": False},
         "shapes": [*(_rectangle(b.start, b.end, BAND, "solid") for b in bands),
                    *(_rectangle(start, end, SILENT, "dot") for start, end in gaps)],
-        "annotations": [_note(start, end, "no data") for start, end in gaps],
+        "annotations": [_note(start, end, escape(words.no_data)) for start, end in gaps],
     }  # fmt: skip
 
 
@@ -227,7 +249,9 @@ def _note(start: datetime, end: datetime, text: str) -> Figure:
     }  # fmt: skip
 
 
-def heat_figure(topics: Sequence[str], langs: Sequence[str], counts: dict[tuple[str, str], tuple[int, int]]) -> Figure:
+def heat_figure(
+    topics: Sequence[str], langs: Sequence[str], counts: dict[tuple[str, str], tuple[int, int]], words: Words = ENGLISH
+) -> Figure:
     """Negative share by topic (rows, top down) and language (columns); cells with too few articles stay empty.
 
     Args:
@@ -235,8 +259,7 @@ def heat_figure(topics: Sequence[str], langs: Sequence[str], counts: dict[tuple[
     """
     shares = [[_share(counts.get((topic, lang))) for lang in langs] for topic in topics]
     hover = [
-        ["{} · {}: {} of {} negative".format(escape(topic), escape(lang), *counts.get((topic, lang), (0, 0))[::-1])
-         for lang in langs]
+        [f"{escape(topic)} · {escape(lang)}: {_cell(words, *counts.get((topic, lang), (0, 0)))}" for lang in langs]
         for topic in topics
     ]  # fmt: skip
     return {
@@ -255,6 +278,10 @@ def heat_figure(topics: Sequence[str], langs: Sequence[str], counts: dict[tuple[
             "yaxis": {"autorange": "reversed", "fixedrange": True, "showgrid": False, "type": "category", "ticks": ""},
         },
     }  # fmt: skip
+
+
+def _cell(words: Words, articles: int, negative: int) -> str:
+    return escape(words.cell.format(negative=negative, articles=articles))
 
 
 def _share(found: tuple[int, int] | None) -> float | None:

@@ -18,16 +18,20 @@ from crosswind.stream.domain.silence import Silence
 SILENCE_HOURS = (2, 24)
 
 
-def actions(incident: Incident) -> Any:
-    """The buttons of one alert."""
+def actions(incident: Incident, useful: bool | None = None) -> Any:
+    """The buttons of one alert.
+
+    Args:
+        useful: what the reader said of it; None: nothing yet.
+    """
     path = f"/api/v1/incidents/{incident.incident_id}"
     matchers = [f"{name}={getattr(incident, name)}" for name in ("topic", "lang", "entity")]
     buttons = [
         *[_button(_("Acknowledge"), f"{path}/acknowledge", {})] * (incident.acknowledged_by is None),
         *(_button(_("Silence {hours} h", hours=hours), "/api/v1/silences", {"matchers": matchers, "hours": hours})
           for hours in SILENCE_HOURS),
-        _button(_("Useful"), f"{path}/verdict", {"useful": True}),
-        _button(_("Not useful"), f"{path}/verdict", {"useful": False}),
+        _button("✓ " * (useful is True) + _("Useful"), f"{path}/verdict", {"useful": True}),
+        _button("✓ " * (useful is False) + _("Not useful"), f"{path}/verdict", {"useful": False}),
     ]  # fmt: skip
     return html.Div([*_said(incident), *buttons], className="acts")
 

@@ -264,7 +264,7 @@ async def _form(request: Request) -> dict[str, str]:
 
 
 def address_of(request: Request) -> str:
-    """Where a request comes from."""
+    """Where a request comes from: who connected, or who a trusted proxy says did (`serve.config_of`)."""
     return request.client.host if request.client else ""
 
 

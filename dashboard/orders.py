@@ -15,8 +15,11 @@ from crosswind.errors import DataError, SettingsError
 from crosswind.stream.adapters.postgres import alert_orders
 from crosswind.stream.adapters.postgres.accounts import Account, Accounts, Role
 from crosswind.stream.domain.silence import Matcher, Silence, parse_matcher
+from crosswind.stream.domain.validate import MAX_NAME, is_name
 
 MOST_HOURS = 24 * 30
+MAX_MATCHER = MAX_NAME + 20
+"""Characters of a field, an operator and a name."""
 Ident = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Analyst = Annotated[Account, needs(Role.ANALYST)]
 Admin = Annotated[Account, needs(Role.ADMIN)]
@@ -31,7 +34,7 @@ class VerdictIn(BaseModel):
 class SilenceIn(BaseModel):
     """What shall be silent: all matchers must hold, e.g. `topic=credit`, `entity~Bank*`."""
 
-    matchers: list[Annotated[str, Field(max_length=200)]] = Field(min_length=1, max_length=5)
+    matchers: list[Annotated[str, Field(max_length=MAX_MATCHER)]] = Field(min_length=1, max_length=5)
     hours: float = Field(gt=0, le=MOST_HOURS)
     comment: str = Field("", max_length=500)
 
@@ -111,9 +114,13 @@ def _add_silences(router: APIRouter, desk: _Desk) -> None:
 
 
 def _matcher(text: str) -> Matcher:
-    if not text.isprintable():
-        raise DataError("a matcher holds printable characters only")
     try:
-        return parse_matcher(text)
+        found = parse_matcher(text)
     except SettingsError as error:
         raise DataError(str(error)) from None
+    if not is_name(found.value):
+        raise DataError(
+            f"a matcher's text is up to {MAX_NAME} characters as articles are stored: in one line, composed (NFC), "
+            "without control characters or doubled blanks"
+        )
+    return found

@@ -35,7 +35,7 @@ class Pulse:
 
     def __init__(self, version: Callable[[], str], look: float = LOOK) -> None:
         self._read, self._look = version, look
-        self._version = ""
+        self._version, self._outages = "", 0
         self._changed = asyncio.Event()
 
     @property
@@ -47,28 +47,34 @@ class Pulse:
         """Looks again and again until it is cancelled."""
         well = True
         while True:
+            back = False
             try:
                 found = await asyncio.to_thread(self._read)
-                well = True
+                back, well = not well, True
             except DatabaseError as error:
                 if well:  # once per outage, not once per second
                     _log.warning("cannot see whether there is news", error=str(error))
                 found, well = self._version, False
-            if found != self._version:
+            if found != self._version or back:  # who could not read meanwhile reads again, news or not
                 self._version = found
+                self._outages += back
                 self._changed.set()
                 self._changed = asyncio.Event()
             await asyncio.sleep(self._look)
 
     async def events(self, beat: float = BEAT) -> AsyncGenerator[str, None]:
-        """Server-sent `pulse` events: the present version, every change, and one each `beat` seconds for clocks."""
+        """Server-sent `pulse` events: the present version, every change, and one each `beat` seconds for clocks.
+
+        While the database does not answer after a start, the version is empty; `outages` counts those that are over.
+        """
         count = 0
-        while not self._version:  # nothing is known yet, right after the start
+        if not self._version:  # nothing is known yet, right after the start
             await self.wait(self._changed, beat)
         while True:
             changed = self._changed
             count += 1
-            yield f"event: pulse\ndata: {json.dumps({'version': self._version, 'count': count})}\n\n"
+            found = {"version": self._version, "outages": self._outages, "count": count}
+            yield f"event: pulse\ndata: {json.dumps(found)}\n\n"
             await self.wait(changed, beat)
 
     async def wait(self, changed: asyncio.Event, seconds: float = BEAT) -> bool:

@@ -94,7 +94,10 @@ class ArticlePage:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """One surge of bad news. `evidence` holds headlines, `evidence_ids` their article ids."""
+    """One surge of bad news. `evidence` holds headlines, `evidence_ids` their article ids.
+
+    `window_minutes`: what was counted lies in so many minutes, which end with a minute of the incident.
+    """
 
     incident_id: str
     rule: str
@@ -120,6 +123,7 @@ class Incident:
     acknowledged_by: str | None = None
     silenced: bool = False
     leads: bool = True
+    window_minutes: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +276,13 @@ class Reader:
         rows = [row._asdict() for row in self.rows(query)]
         titles = self._titles({article_id for row in rows for article_id in row["evidence"][:EVIDENCE]})
         return [_incident(row, titles) for row in rows]
+
+    def verdicts(self, given_by: str, incident_ids: Sequence[str]) -> dict[str, bool]:
+        """What one person said of some incidents, by incident id: whether it was useful."""
+        query: Any = select(VerdictRow.incident_id, VerdictRow.useful).where(
+            VerdictRow.run == self._run, VerdictRow.given_by == given_by, VerdictRow.incident_id.in_(incident_ids)
+        )
+        return {row.incident_id: row.useful for row in self.rows(query)}
 
     def transitions_after(self, seq: int, limit: int = 100) -> list[Transition]:
         """Changes of incidents after `seq`, in order."""

@@ -106,7 +106,11 @@ class RulesDesk:
         self._busy = threading.Lock()
 
     def current(self) -> RulesOut:
-        """The rules in use, as their file has them."""
+        """The rules in use, as their file has them.
+
+        Raises:
+            DataError: it cannot be read.
+        """
         text = self._text()
         try:
             found = rule_set(parse_rules(text.encode()))
@@ -115,10 +119,10 @@ class RulesDesk:
         return RulesOut(found.version, digest(text), self._path is not None, [_out(rule) for rule in found.rules], text)
 
     def in_use(self) -> RuleSet:
-        """The rules at work; none where their file cannot be used."""
+        """The rules at work; none where their file cannot be used or read."""
         try:
             return rule_set(parse_rules(self._text().encode()))
-        except SettingsError:
+        except (DataError, SettingsError):
             return RuleSet((), "")
 
     def preview(self, text: str, days: int = DAYS) -> PreviewOut:

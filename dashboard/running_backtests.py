@@ -1,5 +1,7 @@
 """Backtests that the pages start: a process each, one at a time, and what is known of all of them."""
 
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -7,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +27,8 @@ from crosswind.stream.replay.truth import load_truth
 from crosswind.stream.service.rules import parse_rules, rule_set
 
 FOLDER: Final = "backtests"
+LOCK: Final = "lock"
+"""A file in a backtest's folder that is locked for as long as the process lives that works on it."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -82,21 +86,28 @@ class Backtests:
             folder = self._home / name
             if folder.exists() or self.kept(name):
                 raise DataError(f"there is a backtest {name} already; choose another name")
-            if self._alive():
+            if any(one.state == "running" for one in self.unfinished().values()):
                 raise DataError("a backtest is running; wait for its end: two at once would starve the live engine")
             try:
-                self._prepare(folder, asked, rules, truth)
+                folder.mkdir(parents=True)
+                with _locked(folder) as lock:  # before anybody can read that it runs
+                    self._prepare(folder, asked, rules, truth)
+                    self._running = name, self._spawn(folder, lock)
             except DataError:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
-            self._running = name, self._spawn(folder)
         return Progress("running")
 
     def progress(self, name: str) -> Progress | None:
-        """How far one is that was started here; None for others."""
-        found = read_progress(self._home / name) if _NAME.fullmatch(name) else None
-        if found and found.state == "running" and not (self._alive() and self._running and self._running[0] == name):
-            return replace(found, state="stopped", problem="its process is gone; start it again by another name")
+        """How far one is that was started in this data folder, by this dashboard or another; None for others."""
+        if self._running:
+            self._running[1].poll()  # else ours would stay a zombie
+        folder = self._home / name
+        found = read_progress(folder) if _NAME.fullmatch(name) else None
+        if found and found.state == "running" and not _works(folder):
+            found = read_progress(folder) or found  # it may have come to its end between the two looks
+            if found.state == "running":
+                found = replace(found, state="stopped", problem="its process is gone; start it again by another name")
         return found
 
     def unfinished(self) -> dict[str, Progress]:
@@ -123,16 +134,8 @@ class Backtests:
             self._running[1].terminate()
             self._running[1].wait(10)
 
-    def _alive(self) -> bool:
-        """Whether one works; a process that has noted its end is only leaving."""
-        if self._running is None or self._running[1].poll() is not None:
-            return False
-        noted = read_progress(self._home / self._running[0])
-        return noted is None or noted.state == "running"
-
     def _prepare(self, folder: Path, asked: Asked, rules: str, truth: str) -> None:
         """Writes its files and looks whether they can be used, so that the answer is at once."""
-        folder.mkdir(parents=True)
         (folder / "truth.csv").write_text(truth, "utf-8")
         load_truth(folder / "truth.csv")
         try:
@@ -148,7 +151,7 @@ class Backtests:
         (folder / "job.json").write_text(json.dumps(asdict(job), indent=1), "utf-8")
         write_progress(folder, Progress("running"))
 
-    def _spawn(self, folder: Path) -> subprocess.Popen[bytes]:
+    def _spawn(self, folder: Path, lock: int) -> subprocess.Popen[bytes]:
         address = self._settings.database_url
         given = {"CROSSWIND_DATA_DIR": str(self._settings.data_dir.resolve()), "CROSSWIND_MODEL": self._settings.model}
         if address:
@@ -157,11 +160,32 @@ class Backtests:
             return subprocess.Popen(
                 [sys.executable, "-m", "crosswind.dashboard.backtest_job", str(folder.resolve())],
                 env={**os.environ, **given}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                pass_fds=[lock],
             )  # fmt: skip
 
     def _rows(self, query: Any) -> Any:
         with database("reading backtests"), self._engine.connect() as connection:
             return connection.execute(query).all()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[int]:
+    """Locks it, until we and every process that the descriptor was given to have closed it, however they end."""
+    with (folder / LOCK).open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock.fileno()
+
+
+def _works(folder: Path) -> bool:
+    """Whether a process works on it. (Not by its number, which another process may have by now.)"""
+    try:
+        with (folder / LOCK).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look must not see one another
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none: it was never begun
+        return False
+    return False
 
 
 _COLUMNS = (BacktestRow.backtest_id, BacktestRow.created_at, BacktestRow.title, BacktestRow.summary)

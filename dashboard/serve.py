@@ -4,7 +4,9 @@ import ipaddress
 import socket
 from collections.abc import Callable
 
+import structlog
 import uvicorn
+from fastapi import FastAPI
 
 from crosswind.dashboard.app import create_app
 from crosswind.errors import ServiceError, SettingsError
@@ -12,6 +14,7 @@ from crosswind.settings import Settings
 from crosswind.stream.adapters.postgres import reader
 from crosswind.stream.adapters.postgres.engine import connect
 
+_log = structlog.get_logger(__name__)
 STOP_SECONDS = 2
 """Open event streams never end by themselves; they are cut this long after a stop was asked for."""
 
@@ -38,15 +41,26 @@ def serve(settings: Settings, on_ready: Callable[[str], None] = lambda address: 
         if settings.read_database_url:
             reader.check(engine)
         app = create_app(settings, engine, writer)
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=STOP_SECONDS
-        )
+        server = uvicorn.Server(config_of(app, settings))
         on_ready(f"http://{settings.host}:{bound.getsockname()[1]}/")
-        uvicorn.Server(config).run(sockets=[bound])
+        server.run(sockets=[bound])
     finally:
         bound.close()
         engine.dispose()
         writer.dispose()
+
+
+def config_of(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """How the dashboard is served. Whose header says where a request comes from decides whom wrong passwords shut out
+    and whose address is in the audit log: only a proxy that was named is believed, not even one on loopback unasked."""
+    proxies = settings.trusted_proxies
+    if settings.auth != "none" and settings.public_url.startswith("https://") and not proxies:
+        _log.warning("behind a proxy all logins come from one address, and failures of one person make all wait: set "
+                     "CROSSWIND_TRUSTED_PROXIES to the proxy's address")  # fmt: skip
+    return uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=STOP_SECONDS,
+        proxy_headers=bool(proxies), forwarded_allow_ips=proxies,
+    )  # fmt: skip
 
 
 def check_host(settings: Settings) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dash import Dash, Output, dcc, html
+from dash import Dash, Output, State, dcc, html
 
 from crosswind.dashboard import story_queries
 from crosswind.dashboard.components import labelled, when
@@ -16,6 +16,7 @@ from crosswind.dashboard.figures import NEGATIVE, VOLUME, Figure
 from crosswind.dashboard.i18n import _
 from crosswind.dashboard.live import Live
 from crosswind.dashboard.queries import Incident
+from crosswind.dashboard.steady import only_new
 from crosswind.dashboard.story_queries import Card, Told
 from crosswind.dashboard.view import View
 
@@ -26,13 +27,15 @@ Beside = Callable[[Incident], Any]
 def add_stories(app: Dash, live: Live, data: Sequence[Any], patient: Callable[[Any], Any]) -> None:
     """Fills `stories`, on whatever page has it."""
 
-    @app.callback(Output("stories", "children"), *data)
+    @app.callback(
+        Output("stories", "children"), Output("stories-known", "data"), *data, State("stories-known", "data")
+    )  # fmt: skip
     @patient
-    async def stories(_path: str, search: str, _pulse: Any) -> Any:
+    async def stories(_path: str, search: str, _pulse: Any, known: Any) -> tuple[Any, ...]:
         view = replace(View.from_query(search), sentiment="", zoom=None, pick=None, before="", novel=False)
         status = await live.status()
         key = ("stories", replace(view, ui=""), status.now, status.earliest)
-        return panel(await live.get(key, lambda: story_queries.told(live.reader, view, status)))
+        return only_new(known, panel(await live.get(key, lambda: story_queries.told(live.reader, view, status))))
 
 
 async def beside(live: Live, incidents: Sequence[Incident], actions: Beside) -> Beside:
@@ -44,7 +47,8 @@ async def beside(live: Live, incidents: Sequence[Incident], actions: Beside) -> 
 def evidence(found: Mapping[str, list[Card]], incident: Incident) -> Any:
     """The stories behind an alert; nothing where its articles have none."""
     cards = found.get(incident.incident_id)
-    return html.Details([html.Summary(_("Stories behind it")), *map(story_card, cards)]) if cards else None
+    key: Any = {"data-key": f"stories {incident.incident_id}"}  # stays open when the list is drawn anew
+    return html.Details([html.Summary(_("Stories behind it")), *map(story_card, cards)], **key) if cards else None
 
 
 def panel(told: Told | None) -> Any:

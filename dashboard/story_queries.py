@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Text, cast, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from crosswind.dashboard.content import span_for
+from crosswind.dashboard.content import span_for, topics_of
 from crosswind.dashboard.novel import of_article
 from crosswind.dashboard.queries import Incident, Reader, Status
 from crosswind.dashboard.series import Span
@@ -73,7 +73,7 @@ def told(reader: Reader, view: View, status: Status) -> Told | None:
     span = span_for(view, status)
     if span is None:
         return None
-    chosen = Selection(reader.run, span.start, span.end, span.step, _topics(view), view.langs, view.entity or ALL)
+    chosen = Selection(reader.run, span.start, span.end, span.step, topics_of(view), view.langs, view.entity or ALL)
     cells = {row["cell"]: (row["first"], row["fresh"], row["repeated"]) for row in counts(reader.engine, chosen)}
     novelty = [cells.get(at, (0, 0, 0)) for at in span.times]
     return Told(span, cards(reader, _ids(reader, view, span)), novelty, available(reader.engine))
@@ -127,10 +127,6 @@ def evidence(reader: Reader, incidents: Sequence[Incident]) -> dict[str, list[Ca
     return {key: some for key, some in found.items() if some}
 
 
-def _topics(view: View) -> tuple[str, ...]:
-    return (view.topic,) if view.topic else view.topics
-
-
 def _ids(reader: Reader, view: View, span: Span) -> list[str]:
     """The most told stories of the span, of those that a view's topics, languages and entity leave."""
     query: Any = select(StoryRow.story_id).where(
@@ -139,7 +135,7 @@ def _ids(reader: Reader, view: View, span: Span) -> list[str]:
     )  # fmt: skip
     if view.langs:
         query = query.where(StoryRow.langs.overlap(cast(list(view.langs), ARRAY(Text))))
-    topics = _topics(view)
+    topics = topics_of(view)
     if topics or view.entity:
         member = select(StoryMemberRow.article_id).join(ArticleRow, of_article()).where(
             StoryMemberRow.run == StoryRow.run, StoryMemberRow.story_id == StoryRow.story_id

@@ -37,7 +37,7 @@ def owner_of(account: Account) -> str:
 
 def own(account: Account) -> str:
     """The owner of what an account makes."""
-    return f"user:{account.name}"
+    return account.owner
 
 
 def read(store: Subscriptions, account: Account, place: Place) -> Mine:
@@ -76,6 +76,7 @@ def skeleton() -> Any:
         [
             html.H1(_("Subscriptions")),
             html.P(_("Who is told of alerts, and how. The same as `crosswind subscriptions`."), className="quiet"),
+            dcc.Store(id="subscriptions-known"),
             html.Div(id="subscriptions"),
             labelled(
                 html.Section([html.H2(_("Subscribe")), html.P(note, className="quiet"),

@@ -58,10 +58,11 @@ def show(as_json: AsJson = False, database_url: DatabaseUrl = None, data_dir: Da
 
 @users.command()
 def remove(name: Name, database_url: DatabaseUrl = None, data_dir: DataDir = None) -> None:
-    """Remove an account; its logins end at once."""
+    """Remove an account; its logins end at once, and its subscriptions are served no longer."""
     with _accounts(database_url, data_dir) as accounts:
-        accounts.remove(name)
-        accounts.note("command line", "remove account", name, "")
+        disabled = accounts.remove(name)
+        accounts.note("command line", "remove account", name, "", disabled_subscriptions=disabled)
+    typer.echo(f"{name} is removed; subscriptions disabled: {disabled}")
 
 
 @users.command()

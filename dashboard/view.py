@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
+from crosswind.stream.domain.validate import is_name
+
 RANGES: Final[dict[str, timedelta | None]] = {
     "1h": timedelta(hours=1),
     "6h": timedelta(hours=6),
@@ -22,8 +24,8 @@ DEFAULT_RANGE: Final = "48h"
 SENTIMENTS: Final = ("negative", "neutral", "positive")
 _WORD = re.compile(r"[a-z][a-z0-9_-]{0,31}", re.IGNORECASE)
 _CURSOR = re.compile(r"[A-Za-z0-9_-]{1,400}")
-MAX_NAME: Final = 200
-"""Characters of an entity's name in an address."""
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+"""Years that can be moved by any window and shown in any zone; the API has the same bounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +145,11 @@ def _parse_span(ends: list[str]) -> tuple[datetime, datetime] | None:
         start, end = (parse_stamp(part) for part in ends)
     except (ValueError, OverflowError):
         return None
-    return (start, end) if start < end else None
+    return (start, end) if _EARLIEST <= start < end <= _LATEST else None
 
 
 def _name(value: str) -> str:
-    return value if value.isprintable() and len(value) <= MAX_NAME and value != "*" else ""
+    return value if is_name(value) and value != "*" else ""
 
 
 def _ui(value: str) -> str:

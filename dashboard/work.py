@@ -14,6 +14,7 @@ from crosswind.dashboard.pages.frame import waiting
 from crosswind.dashboard.patience import patient
 from crosswind.dashboard.place import Place
 from crosswind.dashboard.rules_desk import MAX_TEXT
+from crosswind.dashboard.steady import only_new
 from crosswind.dashboard.view import View
 from crosswind.dashboard.work_api import Work, one_of, page_of
 from crosswind.errors import BundleError, DataError
@@ -44,34 +45,44 @@ def _add_frame(app: Dash) -> None:
 
 
 def _add_feeds(app: Dash, work: Work) -> None:
-    @app.callback(Output("feeds", "children"), *_DATA)
+    @app.callback(Output("feeds", "children"), Output("feeds-known", "data"), *_DATA, State("feeds-known", "data"))
     @patient
-    async def sources(_path: str, search: str, _pulse: Any) -> Any:
+    async def sources(_path: str, search: str, _pulse: Any, known: Any) -> Any:
         found = await asyncio.to_thread(lambda: feeds.read(work.reader, work.reader.status()))
-        return feeds.page(found, Place.from_query(search), View.from_query(search))
+        return only_new(known, feeds.page(found, Place.from_query(search), View.from_query(search)))
 
 
 def _add_subscriptions(app: Dash, work: Work) -> None:
-    @app.callback(Output("subscriptions", "children"), *_DATA)
+    @app.callback(
+        Output("subscriptions", "children"), Output("subscriptions-known", "data"), *_DATA,
+        State("subscriptions-known", "data"),
+    )  # fmt: skip
     @patient
-    async def subscriptions(_path: str, search: str, _pulse: Any) -> Any:
+    async def subscriptions(_path: str, search: str, _pulse: Any, known: Any) -> Any:
         place = Place.from_query(search)
         found = await asyncio.to_thread(subscriptions_page.read, work.subscriptions, who(), place)
-        return subscriptions_page.page(found, place, View.from_query(search))
+        return only_new(known, subscriptions_page.page(found, place, View.from_query(search)))
 
 
 def _add_rules(app: Dash, work: Work) -> None:
     @app.callback(Output("rules", "children"), *_DATA)
     @patient
     async def rules(_path: str, _search: str, _pulse: Any) -> Any:
+        try:
+            found = await asyncio.to_thread(work.rules.current)
+        except DataError as error:
+            return rules_page.refused(str(error))
         in_use = await asyncio.to_thread(work.rules.in_use)
         scored = await asyncio.to_thread(alert_orders.scorecard, work.reader.engine, work.reader.run, 90, in_use)
-        return rules_page.page(await asyncio.to_thread(work.rules.current), scored)
+        return rules_page.page(found, scored)
 
     @app.callback(Output("rules-editor", "children"), Input("url", "pathname"), State("url", "search"))
     @patient
     async def editor(_path: str, _search: str) -> Any:
-        return rules_page.editor(await asyncio.to_thread(work.rules.current), who())
+        try:
+            return rules_page.editor(await asyncio.to_thread(work.rules.current), who())
+        except DataError as error:
+            return rules_page.refused(str(error))
 
     @app.callback(
         Output("rules-preview", "children"), Output("rules-checked", "value"), Input("rules-look", "n_clicks"),
@@ -93,10 +104,11 @@ def _add_rules(app: Dash, work: Work) -> None:
 def _add_backtests(app: Dash, work: Work) -> None:
     @app.callback(
         Output("backtests", "children"), Output("backtest-open", "children"), Output("backtests-beat", "disabled"),
-        *_DATA, Input("backtests-beat", "n_intervals"),
+        Output("backtests-known", "data"), *_DATA, Input("backtests-beat", "n_intervals"),
+        State("backtests-known", "data"),
     )  # fmt: skip
     @patient
-    async def backtests(_path: str, search: str, _pulse: Any, _beat: Any) -> Any:
+    async def backtests(_path: str, search: str, _pulse: Any, _beat: Any, known: Any) -> Any:
         place, view = Place.from_query(search), View.from_query(search)
         found = await asyncio.to_thread(page_of, work.backtests, "", SHOWN)
         one, other = [
@@ -104,18 +116,18 @@ def _add_backtests(app: Dash, work: Work) -> None:
             for name in (place.open, place.against)
         ]
         running = any(one.state == "running" for one in found.backtests)
-        return (backtests_page.page(found.backtests, place, view), backtests_page.opened(one, other, place, view),
-                not running)  # fmt: skip
+        return only_new(known, backtests_page.page(found.backtests, place, view),
+                        backtests_page.opened(one, other, place, view), not running)  # fmt: skip
 
 
 def _add_models(app: Dash, work: Work) -> None:
-    @app.callback(Output("models", "children"), *_DATA)
+    @app.callback(Output("models", "children"), Output("models-known", "data"), *_DATA, State("models-known", "data"))
     @patient
-    async def models(_path: str, _search: str, _pulse: Any) -> Any:
+    async def models(_path: str, _search: str, _pulse: Any, known: Any) -> Any:
         found = await asyncio.to_thread(work.models.read)
         if who().role < Role.ADMIN:
-            return models_page.page(found)
+            return only_new(known, models_page.page(found))
         try:
-            return models_page.page(found, await asyncio.to_thread(work.models.bundles))
+            return only_new(known, models_page.page(found, await asyncio.to_thread(work.models.bundles)))
         except BundleError as error:
-            return models_page.page(found, problem=str(error))
+            return only_new(known, models_page.page(found, problem=str(error)))

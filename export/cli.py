@@ -15,10 +15,17 @@ app.add_typer(bundle_app, name="bundle")
 Folder = Annotated[str, typer.Argument(help="a bundle's folder, or 'default' for the shipped one")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for a script")]
 
+ONE_HEAD = (
+    "Crosswind's worker, `score` and `evaluate` need both, topic and sentiment, and refuse it; "
+    "`crosswind bundle verify|show|diff|sign` take it, and ONNX Runtime in a program of your own"
+)
+
 
 @app.command("export")
 def export(
-    model: Annotated[Path, typer.Argument(help="what `crosswind train` wrote, or a transformers sequence classifier")],
+    model: Annotated[Path, typer.Argument(
+        help="what `crosswind train` wrote, or a transformers sequence classifier, which makes a bundle of one head",
+    )],
     out: Annotated[Path, typer.Option(help="the bundle's folder; a bundle that is there is replaced in one step")],
     precision: Annotated[Literal["fp32", "fp16", "int8"], typer.Option(help="fp32, fp16 (GPU) or int8")] = "int8",
     texts: Annotated[Path | None, typer.Option(
@@ -33,10 +40,14 @@ def export(
     """Turn a trained model into a bundle: ONNX, int8 or fp32, with a parity report beside it.
 
     A gate that fails writes no bundle, names the language and the amount, and exits with status 4.
+
+    Crosswind's worker, `score` and `evaluate` need both heads, topic and sentiment. A bundle of one head can be
+    checked, compared, signed, and run by ONNX Runtime in a program of your own.
     """
     try:
         from crosswind.export import texts as sources
         from crosswind.export.build import Request, export_bundle, undecided
+        from crosswind.export.bundle import read_manifest
     except ModuleNotFoundError as error:
         raise ModelError(f"export needs {error.name}: pip install 'crosswind[train]'") from None
     rows = sources.read_texts(texts) if texts else sources.written_test()
@@ -44,6 +55,9 @@ def export(
     report = export_bundle(
         Request(model, out, rows, sources.calibration(), smoke, precision, name, licence, head, strict)
     )
+    heads = [made.name for made in read_manifest(out).heads]
+    if lacking := [needed for needed in ("topic", "sentiment") if needed not in heads]:
+        typer.echo(f"this bundle has no head {' and '.join(lacking)}: {ONE_HEAD}", err=as_json)
     if as_json:
         typer.echo(json.dumps(report.to_json(), ensure_ascii=False))
         return

@@ -50,7 +50,10 @@ class Registry:
             self._files.invalidate_cache()  # s3fs, for one, never asks again for what it has listed once
             if not self._files.isdir(self._root):
                 return []
-            found = [self._read(path) for path in self._files.glob(f"{self._root}/*/{MANIFEST}")]
+            # Listed, not globbed: the address may hold brackets, and no two file systems quote them alike.
+            folders = [entry["name"] for entry in self._files.ls(self._root, detail=True)
+                       if entry["type"] == "directory"]  # fmt: skip
+            found = [self._read(f"{folder.rstrip('/')}/{MANIFEST}") for folder in folders]
         return sorted((m for m in found if m is not None), key=lambda m: (m.name, m.version))
 
     def add(self, folder: Path, trusted: str | None = None) -> Manifest:

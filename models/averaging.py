@@ -33,7 +33,8 @@ def average(folders: Sequence[Path], out: Path, validation: Sequence[Row]) -> Ma
     _to_mean(network, [other for other, _, _ in others])
     kept = Manifest(
         manifest.base, manifest.tasks, manifest.max_tokens, manifest.prefix, manifest.pooling,
-        languages=manifest.languages, data=_all_data([manifest, *(said for _, _, said in others)]),
+        languages=sorted(set(manifest.languages).union(*(said.languages for _, _, said in others))),
+        data=_all_data([manifest, *(said for _, _, said in others)]),
         command="crosswind average " + " ".join(folder.name for folder in folders),
     )  # fmt: skip
     save_model(out, network, tokenizer, kept)

@@ -276,6 +276,8 @@ def evaluate(
         prepare.read_table(file), pairs(columns or [], "--map"), {"lang": lang} if lang else {},
         pairs(labels or [], "--label"),
     ))  # fmt: skip
+    if not rows:
+        raise DataError(f"{file}: there are no rows with text in it, so there is nothing to measure")
     texts, unsure_below = [row.text for row in rows], 0.0
     if model is not None:
         manifest = read_manifest(model)

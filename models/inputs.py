@@ -49,6 +49,9 @@ class Inputs:
                 raise DataError(f"--extra {path}: there is no such file")
             state = path.stat()
             rows = _rows(path, state.st_mtime_ns, state.st_size)
+            if not rows:
+                raise DataError(f"--extra {path}: there are no rows with text in it; leave it out, or see what "
+                                "`crosswind data prepare` says of the file that it was made of")  # fmt: skip
             if names := sorted({row.source for row in rows} & taken):
                 raise DataError(f"--extra {path}: its rows name the source {', '.join(names)}, which is one of "
                                 "Crosswind's own; give them another `source`")  # fmt: skip

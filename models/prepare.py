@@ -26,6 +26,7 @@ from crosswind.models.duplicates import fold, near_duplicates
 from crosswind.models.rows import Row
 from crosswind.models.sources import PARTS, Part
 from crosswind.models.taxonomy import SENTIMENTS, TOPICS
+from crosswind.stream.domain.normalise import language_code
 
 LABELS: Final[Mapping[str, tuple[str, ...]]] = {"topic": TOPICS, "sentiment": SENTIMENTS}
 # Elements of HTML, of now and before. Neither `EPS<Peer average but P/E>20` nor `A<B and C>D` holds a tag.
@@ -126,7 +127,7 @@ def to_rows(
     labels: Mapping[str, str] | None = None,
     known: Mapping[str, Sequence[str]] | None = None,
 ) -> Iterator[Row]:
-    """Map columns to rows; rows without text are left out.
+    """Map columns to rows; rows without text are left out, and languages are as the feed has them: `en-US` is `en`.
 
     Args:
         mapping: our field (`text`, `lang`, `topic`, `sentiment`, `source`) to the file's column; a field that is not
@@ -136,24 +137,31 @@ def to_rows(
         known: the labels that a task may have; any where it is not given.
 
     Raises:
-        DataError: a mapped column is not in the file, or a row has no language or a label that is not known.
+        DataError: a mapped column is not in the file, nor that of the text in its first row; or a row has no language,
+            one that is no tag, or a label that is not known.
     """
     unknown = sorted(set(mapping) - set(FIELDS))
     if unknown:
         raise DataError(f"cannot map {unknown}: the fields are {list(FIELDS)}")
     for number, record in enumerate(raw, 1):
-        missing = [column for column in mapping.values() if column not in record]
+        # Later rows may lack the text; a file of which none has it would give no rows, and nobody would be told.
+        needed = [*mapping.values(), *(["text"] if number == 1 and "text" not in mapping else [])]
+        missing = [column for column in needed if column not in record]
         if missing:
-            raise DataError(f"row {number}: no column {missing}; the file has {sorted(map(str, record))}")
+            hint = "; name the text's: --map text=COLUMN, of `data prepare` and `evaluate`" * ("text" in missing)
+            raise DataError(f"row {number}: no column {missing}; the file has {sorted(map(str, record))}{hint}")
         values = {name: _value(record, mapping.get(name, name), (defaults or {}).get(name)) for name in FIELDS}
         text = clean(values["text"] or "")
         if not text:
             continue
         if not values["lang"]:
             raise DataError(f"row {number}: no language; map one with --map lang=COLUMN or set --lang")
+        lang = language_code(values["lang"])
+        if lang is None:
+            raise DataError(f"row {number}: {values['lang']!r} is no language; expected a tag such as en or zh-Hans")
         topic, sentiment = ((labels or {}).get(v, v) or None if v else None
                             for v in (values["topic"], values["sentiment"]))  # fmt: skip
-        row = Row(text=text, lang=values["lang"], source=values["source"] or "user", topic=topic, sentiment=sentiment,
+        row = Row(text=text, lang=lang, source=values["source"] or "user", topic=topic, sentiment=sentiment,
                   group=fold(text))  # fmt: skip
         _check_labels(number, row, known or {})
         yield row
@@ -177,8 +185,9 @@ def _value(record: Mapping[str, Any], column: str, default: str | None) -> str |
 def prepare(rows: Iterable[Row], shares: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Prepared:
     """Drop conflicts and duplicates and split, stratified by language and labels.
 
-    Rows whose folded text is the same form a group: a group with two labels of a task is dropped whole, the first row
-    of the others stays. Groups, not rows, are dealt to the parts; a near duplicate across parts leaves the larger part.
+    Rows whose folded text is the same form a group: a group with two labels of a task is dropped whole, of the others
+    the first row stays, with the labels that it lacks and another has. Groups, not rows, are dealt to the parts; a near
+    duplicate across parts leaves the larger part.
 
     Raises:
         DataError: the shares are not three numbers that add up to 1, or no row is left.
@@ -190,7 +199,7 @@ def prepare(rows: Iterable[Row], shares: Sequence[float] = (0.8, 0.1, 0.1), seed
     for row in rows:
         groups[row.lang, row.group].append(row)
     counts = Counter(rows=sum(len(g) for g in groups.values()))
-    singles = [g[0] for g in groups.values() if not _conflict(g)]
+    singles = [_merged(g) for g in groups.values() if not _conflict(g)]
     conflicting = [g for g in groups.values() if _conflict(g)]
     counts["dropped: conflicting labels"] = sum(len(g) for g in conflicting)
     counts["dropped: exact duplicates"] = counts["rows"] - counts["dropped: conflicting labels"] - len(singles)
@@ -199,6 +208,12 @@ def prepare(rows: Iterable[Row], shares: Sequence[float] = (0.8, 0.1, 0.1), seed
     parts = _deal(singles, shares, random.Random(seed))
     counts["dropped: near duplicates across parts"] = _separate(parts)
     return Prepared(parts, dict(counts))
+
+
+def _merged(group: Sequence[Row]) -> Row:
+    """The first row; a label that it lacks is taken from the others: some files have one row per task."""
+    labels = {task: next((label for r in group if (label := r.label(task)) is not None), None) for task in LABELS}
+    return msgspec.structs.replace(group[0], **labels)
 
 
 def _conflict(group: Sequence[Row]) -> bool:

@@ -136,7 +136,8 @@ def check_langs(inputs: Inputs, wanted: frozenset[str] | None = None) -> None:
         wanted: the languages to report on, None for all.
 
     Raises:
-        DataError: one of `inputs.langs` has no rows in any source, or one of `wanted` has none that are held out.
+        DataError: one of `inputs.langs` has no rows in any source, or none of them has rows that are held out, which
+            the best epoch is chosen by; or one of `wanted` has none that are held out.
     """
     covered = {*written.languages(inputs.corpus)}
     taught = covered | {lang for s in _table(inputs) for lang in s.languages}
@@ -147,6 +148,12 @@ def check_langs(inputs: Inputs, wanted: frozenset[str] | None = None) -> None:
         if unknown := sorted((asked or frozenset()) - known):
             raise DataError(f"{option} {','.join(unknown)}: no rows in this language; there are "
                             f"{','.join(sorted(known))}")  # fmt: skip
+    if inputs.langs and not inputs.langs & told:
+        given = ",".join(sorted(inputs.langs))
+        raise DataError(f"--train-langs {given}: nothing is held out in these languages to choose the best epoch by, "
+                        f"for your own rows all train; name one more that has held-out rows, as in --train-langs "
+                        f"{given},{'en' if 'en' in told else min(told, default='en')}; there are "
+                        f"{','.join(sorted(told))}")  # fmt: skip
 
 
 def readable(tokenizer: "PreTrainedTokenizerFast", rows: Sequence[Row], pairs: Sequence[dataset.Pair]

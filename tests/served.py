@@ -10,7 +10,7 @@ import uvicorn
 from pydantic import SecretStr
 
 from crosswind.dashboard.app import create_app
-from crosswind.dashboard.serve import bind
+from crosswind.dashboard.serve import bind, config_of
 from crosswind.settings import Settings
 from crosswind.stream.adapters.postgres.engine import connect
 from crosswind.stream.adapters.postgres.reader import reader_url
@@ -23,8 +23,11 @@ Auth = Literal["none", "local", "oidc", "both"]
 def served(database_url: str, auth: Auth = "none", **settings: Any) -> Iterator[str]:
     """The address, without a slash at its end, of a dashboard on that database; `settings` are further ones."""
     engine, writer = connect(reader_url(database_url), read_only=True), connect(database_url)
-    app = create_app(Settings(database_url=SecretStr(database_url), auth=auth, **settings), engine, writer)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    wanted = Settings(database_url=SecretStr(database_url), auth=auth, **settings)
+    app = create_app(wanted, engine, writer)
+    config = config_of(app, wanted)
+    config.timeout_graceful_shutdown = 1  # tests leave streams open
+    server = uvicorn.Server(config)
     with bind("127.0.0.1", 0) as bound:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, name="dashboard", daemon=True)
         thread.start()

@@ -1,6 +1,7 @@
 // Who is here, and what they do about alerts. The API decides who may; this only hides what would be refused.
 (function () {
   "use strict";
+  const FAILED = 8000; // ms that a button shows what was wrong
 
   function here(me) {
     document.body.classList.toggle("acts", me.acts);
@@ -37,26 +38,32 @@
   document.addEventListener("click", async function (event) {
     const button = event.target.closest && event.target.closest("button.act");
     if (!button || (button.dataset.asks && !window.confirm(button.dataset.asks))) return;
+    const label = button.dataset.label || button.textContent.replace(/^✓ /, "");
+    button.dataset.label = label;
+    const focused = document.activeElement === button; // a disabled one loses it
     button.disabled = true;
     const answer = await fetch(button.dataset.path, {
       method: button.dataset.method, body: button.dataset.body, headers: { "Content-Type": "application/json" },
-    });
+    }).catch(function () { return null; });
     button.disabled = false;
-    if (!answer.ok) {
-      const problem = await answer.json().catch(function () { return {}; });
-      button.title = problem.detail || text("refused", "refused");
-      button.textContent = "✕ " + button.title;
-      return;
+    if (focused && document.activeElement === document.body) button.focus({ preventScroll: true });
+    const told = answer ? await answer.json().catch(function () { return {}; }) : {};
+    if (!answer) fail(button, label, text("silent", "the server does not answer"));
+    else if (!answer.ok) fail(button, label, told.detail || text("refused", "refused"));
+    else if (told.outcome && told.outcome !== "sent") fail(button, label, told.detail || told.outcome);
+    else {
+      button.textContent = "✓ " + label;
+      refresh();
     }
-    const told = await answer.json().catch(function () { return {}; });
-    if (told.outcome && told.outcome !== "sent") {
-      button.title = told.detail || told.outcome;
-      button.textContent = "✕ " + button.title;
-      return;
-    }
-    button.textContent = "✓ " + button.textContent.replace(/^✓ /, "");
-    refresh();
   });
+
+  // For a while the button says what was wrong, then its name again.
+  function fail(button, label, problem) {
+    const said = "✕ " + problem;
+    button.title = problem;
+    button.textContent = said;
+    setTimeout(function () { if (button.textContent === said) button.textContent = label; }, FAILED);
+  }
 
   // A form's fields as JSON: `name[]` is words between commas, in a field of many lines one a line (names of companies
   // have commas in them), `name#` a number; what is empty is left out.

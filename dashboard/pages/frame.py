@@ -25,6 +25,7 @@ def frame() -> Any:
         [
             dcc.Location(id="url", refresh="callback-nav"),
             dcc.Store(id="pulse"),
+            dcc.Store(id="beat"),
             html.A(_("Skip to content"), href="#page", className="skip", id="skip"),
             html.Header(
                 [
@@ -35,6 +36,7 @@ def frame() -> Any:
                         ],
                         className="masthead",
                     ),
+                    html.Div(id="cut", className="badge alert", role="alert"),
                     html.Div(id="freshness", className="freshness", role="status"),
                     html.Div(id="account", className="account"),
                 ],

@@ -19,7 +19,8 @@ _TALL: Any = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove"
 
 def _feeds() -> Any:
     note = _("How each source has been delivering in the last week.")
-    return html.Div([html.H1(_("Feeds")), html.P(note, className="quiet"), html.Div(id="feeds")])
+    return html.Div([html.H1(_("Feeds")), html.P(note, className="quiet"), dcc.Store(id="feeds-known"),
+                     html.Div(id="feeds")])  # fmt: skip
 
 
 _WORK = {
@@ -37,7 +38,7 @@ def skeleton(pathname: str | None, view: View) -> Any:
     if pathname == "/alerts":
         return _alerts()
     if pathname == "/models":
-        return html.Div([html.H1(_("Models")), html.Div(id="models")])
+        return html.Div([html.H1(_("Models")), dcc.Store(id="models-known"), html.Div(id="models")])
     if pathname in _WORK:
         return _WORK[pathname]()
     if pathname == "/series" and (view.topic in TOPICS or (view.entity and not view.topic)):
@@ -55,7 +56,9 @@ def _overview(view: View) -> Any:
             labelled(html.Section(id="movers", className="movers"), _("Biggest movers")),
             labelled(html.Section(id="entities", className="movers"), _("Names in the news")),
             dcc.Store(id="overview-answer"),
-            dcc.Store(id="overview-known"),  # tags of the charts shown here: only others are sent
+            dcc.Store(id="overview-known"),  # tags of what is shown here: only others are sent
+            dcc.Store(id="articles-known"),
+            dcc.Store(id="stories-known"),
             _heading(_("Bad news by topic"), _legend()),
             html.Section([_card(topic, view) for topic in TOPICS], className="cards"),
             html.Div(
@@ -96,6 +99,9 @@ def _series(view: View) -> Any:
             html.H1(html.Bdi(name if view.entity else _(name)), className="" if view.entity else "topic"),
             html.P(note, className="quiet"),
             dcc.Store(id="series-answer"),
+            dcc.Store(id="series-known"),
+            dcc.Store(id="articles-known"),
+            dcc.Store(id="stories-known"),
             html.Section([html.Div(id="series-summary", className="summary"), _legend(usual=True),
                           dcc.Graph(id="series", config=_TALL, figure=_blank(), style={"height": 380}),
                           _png("series", name)], className="panel"),
@@ -109,7 +115,8 @@ def _series(view: View) -> Any:
 
 def _alerts() -> Any:
     note = html.P(_("Every surge that was open in the range, the newest first."), className="quiet")
-    return html.Div([html.H1(_("Alerts")), note, html.Div(id="silences"), html.Div(id="alerts")])
+    return html.Div([html.H1(_("Alerts")), note, dcc.Store(id="alerts-known"), html.Div(id="silences"),
+                     html.Div(id="alerts")])  # fmt: skip
 
 
 def _heading(text: str, *beside: Any) -> Any:

@@ -45,6 +45,7 @@ class Metrics:
             "crosswind_inference_provider", "1 for the provider and model in use", ["provider", "model"],
             registry=self.registry,
         )  # fmt: skip
+        self._topics: set[str] = set()
 
     def waits(self) -> float:
         """How often anything waited for a database or broker so far."""
@@ -52,11 +53,16 @@ class Metrics:
 
     def done(self, topic: str, written_at: datetime, now: datetime) -> None:
         """A batch of `topic` is done, whose last record the broker received at `written_at`."""
+        self._topics.add(topic)
         self.lag_seconds.labels(topic).set(max(0.0, (now - written_at).total_seconds()))
 
     def set_lag(self, lags: Mapping[str, int]) -> None:
-        """Topic -> records that are not committed."""
-        for topic, lag in lags.items():
+        """Topic -> records that are not committed; all the topics that this worker holds partitions of.
+
+        A topic that it lost is another worker's: its last figures would stay, and be added to that one's.
+        """
+        self._topics |= lags.keys()
+        for topic, lag in (dict.fromkeys(self._topics, 0) | dict(lags)).items():
             self.lag.labels(topic).set(lag)
             if lag == 0:
                 self.lag_seconds.labels(topic).set(0)

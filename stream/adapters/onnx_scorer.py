@@ -23,6 +23,10 @@ from crosswind.stream.adapters.providers import CPU, open_session
 from crosswind.stream.domain.article import PPM, Score, Sentiment
 from crosswind.stream.domain.stories.meaning import pack
 
+NO_MEANING = (
+    "it has no output `meaning`, so no new stories will be told while it is live; "
+    "`python -m crosswind.models.projection BUNDLE` gives it one"
+)
 MEANING = "meaning"
 """The output that stories are told apart by; a bundle may lack it (see `models/projection.py`)."""
 
@@ -80,6 +84,11 @@ class OnnxScorer:
         """See `Scorer.provider`."""
         return str(self._session.get_providers()[0])
 
+    @property
+    def remark(self) -> str:
+        """See `Candidate.remark`."""
+        return "" if MEANING in self._names else NO_MEANING
+
     def score(self, texts: Sequence[str]) -> list[Score]:
         """See `Scorer.score`.
 
@@ -96,9 +105,16 @@ class OnnxScorer:
         names = (self._topic.name, self._sentiment.name)
         return {name: np.concatenate([row[place] for row in rows]) for place, name in enumerate(names)}
 
-    def probabilities(self, text: str) -> dict[str, dict[str, float]]:
-        """Head -> label -> calibrated probability, for reading by a person."""
-        (row,) = self._run([self._tokenizer.encode(text).ids])
+    def explained(self, texts: Sequence[str]) -> list[tuple[Score, dict[str, dict[str, float]]]]:
+        """Scores with what they rest on, head -> label -> calibrated probability, for reading by a person.
+
+        Raises:
+            BundleError: the model gives logits that are no numbers.
+        """
+        rows = self._run([encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))])
+        return [(self._judge(row), self._probabilities(row)) for row in rows]
+
+    def _probabilities(self, row: "list[np.ndarray[Any, Any]]") -> dict[str, dict[str, float]]:
         topic, sentiment, _ = self._calibrate(row)
         return {
             "topic": dict(zip(self._topic.labels, topic.tolist(), strict=True)),

@@ -53,6 +53,11 @@ class SwapScorer:
         return self._live.scorer.provider
 
     @property
+    def remark(self) -> str:
+        """See `Exchange.remark`."""
+        return self._live.scorer.remark
+
+    @property
     def live(self) -> Candidate:
         """The scorer that is live now; for looking at, not for scoring with: it may be freed."""
         return self._live.scorer

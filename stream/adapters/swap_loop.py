@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import faust
 import structlog
@@ -42,7 +43,8 @@ def open_scorer(settings: Settings, engine: Engine) -> SwapScorer:
     """The scorer that a worker starts with: the deployed bundle, else the last that was live, else the settings' own.
 
     A deployed bundle that cannot be loaded or does not fit what was live is written down as failed, and the next in
-    that order is taken; the next start tries it again, for what was in the way may have passed.
+    that order is taken; the next start tries it again, for what was in the way may have passed. Where the shipped
+    bundle was deployed and the package has another now, that one is taken: it is what `default` means.
 
     Raises:
         ModelError: not even the settings' bundle can be used.
@@ -53,8 +55,9 @@ def open_scorer(settings: Settings, engine: Engine) -> SwapScorer:
     lived = book.lived(settings.run, FORMER) if wanted is not None else []
     if wanted is not None:
         try:
-            scorer = _load_wanted(settings, book, wanted, _fitting(settings, wanted, lived))
-            return _started(book, settings, scorer, event_of(wanted, Kind.ACTIVE, name))
+            there, why = _as_installed(wanted)
+            scorer = _load_wanted(settings, book, there, _fitting(settings, wanted, lived))
+            return _started(book, settings, scorer, event_of(there, Kind.ACTIVE, name, why))
         except DatabaseError:
             raise
         except Exception as error:  # whatever a bundle does to a loader, a worker must start
@@ -76,10 +79,21 @@ def open_scorer(settings: Settings, engine: Engine) -> SwapScorer:
     return _started(book, settings, scorer, started(scorer.version, address, name))
 
 
+def _as_installed(wanted: Deployment) -> tuple[Deployment, str]:
+    """The wish as the installed package can fulfil it, and what is to be said of that: an upgrade of the package takes
+    the version of `default` that was deployed away for good, and what was live before it may have been rolled back."""
+    if wanted.address != DEFAULT:
+        return wanted, ""
+    shipped = bundle.read_manifest(bundle.resolve(DEFAULT)).version
+    if shipped == wanted.version:
+        return wanted, ""
+    return replace(wanted, version=shipped), f"the package ships this one now; {wanted.version} was deployed"
+
+
 def _fitting(settings: Settings, wanted: Deployment, lived: Sequence[Live]) -> bundle.Manifest | None:
     """What a deployed bundle must fit when a worker starts: the last that was live and is still there, else the
-    settings' own. None: it was live itself, or there is nothing to compare it with."""
-    if lived and lived[0].version == wanted.version:
+    settings' own. None: it was live itself, or, shipped, in an earlier version; or there is nothing to compare with."""
+    if lived and (lived[0].version == wanted.version or lived[0].address == wanted.address == DEFAULT):
         return None
     for live in lived:
         try:  # only read, so its signature does not matter
@@ -93,7 +107,8 @@ def _fitting(settings: Settings, wanted: Deployment, lived: Sequence[Live]) -> b
 
 
 def _started(book: PostgresDeployments, settings: Settings, scorer: OnnxScorer, event: Event) -> SwapScorer:
-    book.record(settings.run, event)
+    message = "; ".join(part for part in (event.message, scorer.remark) if part)
+    book.record(settings.run, replace(event, message=message))
     return SwapScorer(scorer)
 
 

@@ -80,6 +80,7 @@ class _Storable(ScoredNews, kw_only=True):
     neutral_ppm: _Share
     positive_ppm: _Share
     topic_ppm: _Share
+    meaning: Annotated[bytes, msgspec.Meta(max_length=16_000)] = b""  # an entry a byte; more pgvector does not take
 
 
 class Alert(msgspec.Struct, kw_only=True):

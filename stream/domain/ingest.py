@@ -29,6 +29,15 @@ class Delivery:
         """
         return self.scored.article.origin.partition * LANES + self.partition
 
+    @property
+    def reached(self) -> datetime:
+        """Event time that the article vouches for: when it was published, but no later than it was received.
+
+        A date ahead of the clock is wrong, and at most an hour ahead is common (a feed's time zone). Believed, it would
+        close buckets whose articles are still to come, and the alerts of all others would wait for the clock.
+        """
+        return min(self.scored.article.published_at, self.scored.article.first_seen_at)
+
 
 @dataclass(frozen=True, slots=True)
 class Ingested:

@@ -62,6 +62,15 @@ def to_article(
     )
 
 
+def is_name(text: str) -> bool:
+    """Whether an article can name a source or an entity so: any text that is stored as it is.
+
+    >>> is_name("بانک ملی\u200cها"), is_name("Acme "), is_name("")
+    (True, False, False)
+    """
+    return 0 < len(text) <= MAX_NAME and clean(text) == text
+
+
 def _event_time(raw: RawNews, seen_at: datetime, limits: Limits) -> datetime:
     try:
         published_at = raw.published_at.astimezone(UTC)

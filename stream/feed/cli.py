@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from crosswind.errors import ContractError, DataError, SettingsError
+from crosswind.errors import BrokerError, ContractError, DataError, SettingsError
 from crosswind.running import read_running
 from crosswind.settings import Settings, load_settings
 from crosswind.stream.adapters.kafka.topics import ensure_topics
@@ -76,7 +76,10 @@ def rss_command(
     state: Annotated[Path | None, typer.Option(help="file that remembers what was seen, between runs")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read RSS and Atom feeds, politely. Exit status 1 when every feed failed in a single round."""
+    """Read RSS and Atom feeds, politely. Exit status 1 when every feed failed in a single round.
+
+    With --every a round that Kafka did not take is said, and sent again with the next one.
+    """
     for url in urls:
         check_address(url)
     settings, address = _target(kafka, topic)
@@ -85,8 +88,14 @@ def rss_command(
         while not stop.is_set():
             visits = [visit(client, states.get(url, FeedState(url)), datetime.now(UTC)) for url in dict.fromkeys(urls)]
             rows = [row for found in visits for row in found.rows]
-            if rows:
-                play(rows, address, settings, speed=0, on_progress=lambda n: None, stop=stop, on_bad=_name_bad)
+            try:
+                if rows:
+                    play(rows, address, settings, speed=0, on_progress=lambda n: None, stop=stop, on_bad=_name_bad)
+            except BrokerError as error:
+                if every == 0:
+                    raise
+                typer.echo(f"crosswind: {error}; the next round is in {every:g} s", err=True)
+                visits = [found for found in visits if not found.rows]  # the old state lets the others' be sent again
             if stop.is_set():  # perhaps not everything was sent: the old state lets it be sent again
                 break
             states |= {found.state.url: found.state for found in visits}

@@ -91,7 +91,7 @@ def read_csv(path: Path) -> Iterator[AnyRow]:
     with open_binary(path) as file:
         lines = _Lines(file)
         rows = csv.reader(lines, strict=True)
-        header = [name.strip().lstrip("\ufeff") for name in next(rows, [])]
+        header = [name.strip() for name in next(rows, [])]
         missing = [name for name in REQUIRED if name not in header]
         if missing:
             raise DataError(f"{path}: no column {', '.join(missing)}; the first line must name {', '.join(FIELDS)}")
@@ -137,6 +137,8 @@ class _Lines:
     def __next__(self) -> str:
         line = next(self._file)
         self.number += 1
+        if self.number == 1:  # before the csv module sees it: a quote after the mark would be part of a name
+            line = line.removeprefix(codecs.BOM_UTF8)
         self.taken.append(line)
         return line.decode("utf-8", "surrogateescape")
 

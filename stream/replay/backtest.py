@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from crosswind.errors import DataError, SettingsError
-from crosswind.stream.domain.rules import RuleSet
+from crosswind.stream.domain.rules import Per, RuleSet
 from crosswind.stream.domain.series import Series
 from crosswind.stream.replay.engine import Replayer, track
+from crosswind.stream.replay.heard import Heard
 from crosswind.stream.replay.inprocess import LATENESS
 from crosswind.stream.replay.ledger import Ledger
 from crosswind.stream.replay.log import Numbers, line
@@ -32,6 +33,7 @@ class Walked:
     Attributes:
         rows: name -> lines of its alert log.
         watched: name -> the series that had articles and that the rules watch.
+        period: what is judged: strays and pauses of the feed do not count.
     """
 
     rows: Mapping[str, list[dict[str, Any]]]
@@ -56,9 +58,6 @@ def walk(
     Raises:
         DataError: the feed is empty.
     """
-    span = stage.span
-    if span is None:
-        raise DataError("the feed has no article in this range; check --since, --until and the filters")
     ledger = Ledger(any(rule.languages for rule in rules.values()))
     numbers = {name: Numbers() for name in rules}
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in rules}
@@ -67,14 +66,17 @@ def walk(
         return lambda alert: rows[name].append(msgspec.json.decode(line(alert, numbers[name])))
 
     tracks = [track(ledger, f"backtest-{name}", rule, lateness, sink(name)) for name, rule in rules.items()]
-    end = until or span[1] + timedelta(minutes=1)
-    Replayer(ledger, tracks, progress=progress).play(table for table in stage.read(until=until) if len(table))
+    heard = Heard()
+    Replayer(ledger, tracks, progress=progress).play(heard.over(stage.read(until=until)))
+    period = heard.period(until)
+    if period is None:
+        raise DataError("the feed has no article in this range; check --since, --until and the filters")
     series = ledger.series
     watched = {
         name: tuple(one for one in series if any(rule.match.holds(one) for rule in found.rules))
         for name, found in rules.items()
     }
-    return Walked(rows, watched, Period(span[0], end), stage.rows)
+    return Walked(rows, watched, period, stage.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Verdict:
 
     Attributes:
         parts: `topic` and `lang` -> value -> its figures.
-        calibration: pairs of budget and measured false alarms per series and month, with their interval.
+        calibration: pairs of budget and measured false alarms a month, counted as the budget is, with their interval.
         study: of prices around the alarms, when the truth is prices.
     """
 
@@ -99,14 +101,14 @@ class Verdict:
 
 def judge(
     name: str, version: str, rows: Sequence[dict[str, Any]], watched: Sequence[Series], truth: "list[Event] | Prices",
-    period: Period, *, early: timedelta = EARLY, market: str | None = None,
+    period: Period, *, early: timedelta = EARLY, market: str | None = None, lateness: timedelta = LATENESS,
 ) -> Verdict:  # fmt: skip
-    """Judges one log."""
+    """Judges one log, of a replay with this lateness."""
     alarms = alarms_of(rows)
-    events = falls(truth) if isinstance(truth, Prices) else truth
+    events = falls(truth, market=market) if isinstance(truth, Prices) else truth
     matched = match(alarms, events, period, early)
     figures = measure(matched, period, max(len(watched), 1))
-    around = study(matched.alarms, truth, market=market) if isinstance(truth, Prices) else None
+    around = study(matched.alarms, truth, market=market, lateness=lateness) if isinstance(truth, Prices) else None
     return Verdict(name, version, figures, matched, slices(alarms, events, period, watched), (), around)
 
 
@@ -134,10 +136,16 @@ def calibrate(
     text: RuleFile, rows: Mapping[float, Sequence[dict[str, Any]]], watched: Sequence[Series], events: list[Event],
     period: Period,
 ) -> list[tuple[float, float, float, float]]:  # fmt: skip
-    """Budget, false alarms per series and month measured with it, and their interval; ascending by budget."""
+    """Budget, false alarms a month measured with it, and their interval; ascending by budget.
+
+    What is measured is counted as the budget is: of each series that a rule watches, or of the whole rule where the
+    rule's budget is `per: rule`. Of several rules it is the mean.
+    """
+    rules = rule_set(text).rules
+    budgets = sum(1 if rule.budget.per is Per.RULE else sum(map(rule.match.holds, watched)) for rule in rules)
     found = []
     for budget, log in sorted(rows.items()):
-        figures = measure(match(alarms_of(log), events, period), period, max(len(watched), 1), resamples=300)
+        figures = measure(match(alarms_of(log), events, period), period, max(budgets, 1), resamples=300)
         low, high = figures.intervals["false_per_series_month"]
         found.append((budget, figures.false_per_series_month, low, high))
     return found

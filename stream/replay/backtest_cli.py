@@ -72,9 +72,9 @@ def backtest_command(
     names = [*rules, *([compare] if compare else [])]
     with progress_bar("backtest", as_json) as bar:
         result = backtest(
-            *names, feed=source, truth=truth, clock=when, grid=parse_grid(grid or []) or None, trials=trials,
-            objective=objective, split=split, folds=folds, budgets=budgets, market=market, stories=settings.stories,
-            progress=bar.advance, total=lambda rows: bar.total(rows, 0),
+            *names, feed=source, truth=truth, wanted=wanted, clock=when, grid=parse_grid(grid or []) or None,
+            trials=trials, objective=objective, split=split, folds=folds, budgets=budgets, market=market,
+            stories=settings.stories, progress=bar.advance, total=lambda rows: bar.total(rows, 0),
         )  # fmt: skip
     files = result.write(out)
     if keep:

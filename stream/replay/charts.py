@@ -60,7 +60,7 @@ def calibration(verdicts: Sequence[Verdict]) -> go.Figure:
     figure.add_scatter(
         x=[0.01, 1.0], y=[0.01, 1.0], mode="lines", name="as promised", line={"dash": "dot", "color": "#666"}
     )
-    return figure.update_layout(xaxis_title="budget per series and month", yaxis_title="measured", xaxis_type="log",
+    return figure.update_layout(xaxis_title="budget, false alarms a month", yaxis_title="measured", xaxis_type="log",
                                 yaxis_type="log", **_LAYOUT)  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from crosswind.cells import safe_text
 from crosswind.stream.replay.backtest import Verdict
 from crosswind.stream.replay.measures import Period
 from crosswind.stream.replay.search import Fold, Found
@@ -19,6 +20,7 @@ class Backtest:
 
     Attributes:
         articles: by id, those that are the evidence of alarms.
+        skipped: stretches of the walk forward before which no event lies, so that nothing could be chosen.
     """
 
     title: str
@@ -30,6 +32,7 @@ class Backtest:
     articles: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     search: Found | None = None
     folds: Sequence[Fold] = ()
+    skipped: int = 0
 
 
 def summary(found: Backtest) -> dict[str, Any]:
@@ -45,6 +48,7 @@ def summary(found: Backtest) -> dict[str, Any]:
         {"since": fold.judged_on.since.isoformat(), "until": fold.judged_on.until.isoformat(),
          "values": dict(fold.values), "chosen": fold.chosen, "judged": fold.judged.plain()} for fold in found.folds
     ]  # fmt: skip
+    plain["walk_forward_skipped"] = found.skipped
     return plain
 
 
@@ -80,8 +84,12 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
+ALARM_COLUMNS = ("rules", "fired_at", "ended_at", "rule", "topic", "lang", "entity", "severity", "observed", "expected",
+                 "told", "event", "lead_minutes", "evidence")  # fmt: skip
+
+
 def alarm_table(verdict: Verdict) -> list[dict[str, Any]]:
-    """One row per alarm."""
+    """One row per alarm, with `ALARM_COLUMNS`."""
     rows = []
     for alarm, place in zip(verdict.matched.alarms, verdict.matched.event, strict=True):
         event = verdict.matched.events[place] if place >= 0 else None
@@ -101,7 +109,7 @@ def as_csv(found: Backtest) -> str:
     """The alarms of all rules. Cells that a spreadsheet would take for a formula get an apostrophe."""
     rows = [row for verdict in found.verdicts for row in alarm_table(verdict)]
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]) if rows else ["rules", "fired_at"], lineterminator="\n")
+    writer = csv.DictWriter(out, ALARM_COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({name: _cell(value) for name, value in row.items()})
@@ -109,4 +117,4 @@ def as_csv(found: Backtest) -> str:
 
 
 def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    return safe_text(value) if isinstance(value, str) else value

@@ -22,19 +22,62 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """Event time that is judged, `until` excluded."""
+    """Event time that is judged, `until` excluded.
+
+    Attributes:
+        pauses: stretches in which the feed was silent, ascending, each within the period: their time does not count,
+            and no event that begins in one.
+    """
 
     since: datetime
     until: datetime
+    pauses: tuple[tuple[datetime, datetime], ...] = ()
+
+    @property
+    def length(self) -> timedelta:
+        """Its time without the pauses."""
+        return self.upto(self.until)
 
     @property
     def months(self) -> float:
         """Its length in average months."""
-        return (self.until - self.since) / timedelta(hours=MONTH_HOURS)
+        return self.length / timedelta(hours=MONTH_HOURS)
 
     def holds(self, at: datetime) -> bool:
         """Whether a moment lies in it."""
         return self.since <= at < self.until
+
+    def counts(self, event: Event) -> bool:
+        """Whether an event is judged in it: one that ends later is not known yet when the period ends."""
+        paused = any(begin <= event.onset < end for begin, end in self.pauses)
+        return self.since <= event.onset and event.end < self.until and not paused
+
+    def upto(self, at: datetime) -> timedelta:
+        """Its time before a moment, without the pauses.
+
+        >>> from datetime import UTC
+        >>> monday, day = datetime(2026, 3, 2, tzinfo=UTC), timedelta(days=1)
+        >>> Period(monday, monday + 9 * day, ((monday + 2 * day, monday + 6 * day),)).upto(monday + 7 * day).days
+        3
+        """
+        return max(min(at, self.until) - self.since - _overlap(self.pauses, self.since, at), timedelta(0))
+
+    def after(self, length: timedelta) -> datetime:
+        """The moment before which so much of its time lies: the opposite of `upto`."""
+        found = self.since + length
+        for begin, end in self.pauses:
+            found += end - begin if begin <= found else timedelta(0)
+        return min(found, self.until)
+
+    def part(self, since: datetime, until: datetime) -> "Period":
+        """A stretch of it, with the pauses that lie there."""
+        cut = ((max(begin, since), min(end, until)) for begin, end in self.pauses)
+        return Period(since, until, tuple((begin, end) for begin, end in cut if begin < end))
+
+
+def _overlap(spans: Sequence[tuple[datetime, datetime]], since: datetime, until: datetime) -> timedelta:
+    both = (min(end, until) - max(begin, since) for begin, end in spans)
+    return sum((max(time, timedelta(0)) for time in both), timedelta(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +85,10 @@ class Matched:
     """Alarms and events, set against each other.
 
     Attributes:
+        alarms: those of the period, without those that speak only of events which are not counted in it.
         first: for each event, the alarm that first spoke of it; None: missed.
-        event: for each alarm, the place of the event it (or one of its group) speaks of; -1: false.
+        event: for each alarm, the place of the event it (or one of its group) speaks of; -1: false. Of several events
+            at the same time it is the one that began last.
     """
 
     alarms: tuple[Alarm, ...]
@@ -53,25 +98,35 @@ class Matched:
 
 
 def match(alarms: Sequence[Alarm], events: Sequence[Event], period: Period, early: timedelta = EARLY) -> Matched:
-    """Sets the period's alarms against its events. An alarm counts from `early` before the onset to the end."""
-    inside = tuple(alarm for alarm in alarms if period.holds(alarm.fired_at))
-    known = tuple(event for event in events if period.since <= event.onset and event.end < period.until)
-    own = [_event_of(alarm, known, early) for alarm in inside]
-    by_group = {alarm.group: place for alarm, place in zip(inside, own, strict=True) if place >= 0}
-    place_of = tuple(place if place >= 0 else by_group.get(alarm.group, -1)
-                     for alarm, place in zip(inside, own, strict=True))  # fmt: skip
+    """Sets the period's alarms against its events. An alarm counts from `early` before the onset to the end.
+
+    An event across an edge of the period is not counted in it; an alarm that speaks of such a one is neither true nor
+    false. An alarm in the time of several events speaks of each of them.
+
+    Args:
+        alarms, events: those outside the period, too, as far as they are known.
+    """
+    known = tuple(event for event in events if period.counts(event))
+    others = [event for event in events if not period.counts(event)]
+    spoken = [(alarm, _events_of(alarm, known, early)) for alarm in alarms]
+    by_group = {alarm.group: places[-1] for alarm, places in reversed(spoken) if places}
+    aside = {alarm.group for alarm in alarms if _events_of(alarm, others, early)} - by_group.keys()
+    inside = [(alarm, places) for alarm, places in spoken if period.holds(alarm.fired_at) and alarm.group not in aside]
     first: list[Alarm | None] = [None] * len(known)
-    for alarm, place in sorted(zip(inside, own, strict=True), key=lambda pair: pair[0].fired_at):
-        if place >= 0 and first[place] is None:
-            first[place] = alarm
-    return Matched(inside, known, tuple(first), place_of)
+    for alarm, places in sorted(inside, key=lambda pair: pair[0].fired_at):
+        for place in places:
+            first[place] = first[place] or alarm
+    place_of = tuple(places[-1] if places else by_group.get(alarm.group, -1) for alarm, places in inside)
+    return Matched(tuple(alarm for alarm, _ in inside), known, tuple(first), place_of)
 
 
-def _event_of(alarm: Alarm, events: Sequence[Event], early: timedelta) -> int:
-    for place, event in enumerate(events):
-        if event.onset - early <= alarm.fired_at <= event.end and concerns(alarm.series, event.series):
-            return place
-    return -1
+def _events_of(alarm: Alarm, events: Sequence[Event], early: timedelta) -> list[int]:
+    """Places of the events that an alarm itself speaks of, the one that began last at the end."""
+    found = [
+        place for place, event in enumerate(events)
+        if event.onset - early <= alarm.fired_at <= event.end and concerns(alarm.series, event.series)
+    ]  # fmt: skip
+    return sorted(found, key=lambda place: events[place].onset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +209,18 @@ _TOLD, _TRUE, _FALSE, _EVENTS, _DETECTED, _NAB = range(6)
 
 def _blocks(matched: Matched, period: Period) -> Floats:
     """Sums per block of time, [blocks, 6]."""
-    length = timedelta(days=7 if period.until - period.since >= timedelta(weeks=8) else 1)
-    parts = np.zeros((max(-(-(period.until - period.since) // length), 1), 6))
+    length = timedelta(days=7 if period.length >= timedelta(weeks=8) else 1)
+    parts = np.zeros((max(-(-period.length // length), 1), 6))
+    last = len(parts) - 1  # what lies in a pause at the very end is of the last block
     for alarm, place in zip(matched.alarms, matched.event, strict=True):
-        row = parts[(alarm.fired_at - period.since) // length]
+        row = parts[min(period.upto(alarm.fired_at) // length, last)]
         row[_TOLD] += alarm.leads
         row[_TRUE] += alarm.leads and place >= 0
         row[_FALSE] += place < 0
         if alarm.leads and place < 0:
             row[_NAB] -= FALSE_COST * _false_weight(alarm.fired_at, matched.events)
     for first, event in zip(matched.first, matched.events, strict=True):
-        row = parts[(event.onset - period.since) // length]
+        row = parts[min(period.upto(event.onset) // length, last)]
         row[_EVENTS] += 1
         row[_DETECTED] += first is not None
         row[_NAB] += -MISS_COST if first is None else _reward(first.fired_at, event)
@@ -174,7 +230,8 @@ def _blocks(matched: Matched, period: Period) -> Floats:
 def _ratios(sums: Floats, months: float, series: int) -> dict[str, float]:
     told, true, false, events, detected, nab = (float(one) for one in sums)
     precision, recall = _over(true, told), _over(detected, events)
-    f1 = _over(2 * precision * recall, precision + recall) if told else (0.0 if events else np.nan)
+    # No true alarm and no event found is the worst there is, not unknown.
+    f1 = 2 * precision * recall / (precision + recall) if true and detected else (0.0 if events else np.nan)
     score = _over(nab + MISS_COST * events, (1.0 + MISS_COST) * events)
     return {
         "precision": precision, "recall": recall, "f1": f1, "nab": 100.0 * score,
@@ -220,23 +277,23 @@ def _under_alert(alarms: Sequence[Alarm], period: Period) -> float:
     spans = sorted((alarm.fired_at, min(alarm.ended_at or period.until, period.until)) for alarm in alarms)
     total, reached = timedelta(0), period.since
     for begin, end in spans:
-        total += max(end - max(begin, reached), timedelta(0))
+        total += max(period.upto(end) - period.upto(max(begin, reached)), timedelta(0))
         reached = max(reached, end)
-    return total / (period.until - period.since)
+    return total / period.length if period.length else float("nan")
 
 
 def slices(alarms: Sequence[Alarm], events: Sequence[Event], period: Period, series: Sequence[Series]) -> dict[
     str, dict[str, Measures]
 ]:  # fmt: skip
-    """Figures per topic and per language. A language's alarms are those of its own series."""
+    """Figures per topic and per language. A language's alarms are those of its own series; its events are its own and
+    those of no language."""
     found: dict[str, dict[str, Measures]] = {"topic": {}, "lang": {}}
     for name, table in found.items():
         values = {getattr(one, name) for one in (*(a.series for a in alarms), *(e.series for e in events))} - {"*"}
         for value in sorted(values):
             some = [alarm for alarm in alarms if getattr(alarm.series, name) == value]
-            about = [event for event in events if getattr(event.series, name) in (value, "*") or name == "lang"]
-            if name == "topic":
-                about = [event for event in events if event.series.topic == value]
+            wanted = (value, "*") if name == "lang" else (value,)
+            about = [event for event in events if getattr(event.series, name) in wanted]
             watched = sum(getattr(one, name) == value for one in series)
             table[value] = measure(match(some, about, period), period, max(watched, 1), resamples=200)
     return found

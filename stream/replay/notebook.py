@@ -6,22 +6,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 import polars as pl
 
 from crosswind.errors import SettingsError
 from crosswind.settings import Settings, load_settings
+from crosswind.stream.domain.bucket import ALL
 from crosswind.stream.domain.contract import Alert
 from crosswind.stream.replay import report
 from crosswind.stream.replay.backtest import Verdict, budget_rules, calibrate, judge, walk
 from crosswind.stream.replay.columns import Filter
-from crosswind.stream.replay.figures import Backtest, alarm_table, summary
+from crosswind.stream.replay.figures import ALARM_COLUMNS, Backtest, alarm_table, summary
 from crosswind.stream.replay.files import open_files
 from crosswind.stream.replay.inprocess import LATENESS, Plan, replay_in_process
 from crosswind.stream.replay.judging import Judge
 from crosswind.stream.replay.log import read_log
+from crosswind.stream.replay.measures import Measures
 from crosswind.stream.replay.preview import Preview, preview
 from crosswind.stream.replay.search import Fold, Found, grid_search, middle, optuna_search, walk_forward
 from crosswind.stream.replay.sources import Source
@@ -94,14 +96,30 @@ def model_judge(model: str, settings: Settings, *, again: bool = False) -> Judge
 
 def alerts_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     """The lines of an alert log as a frame, `at` as aware times."""
-    names = [field.name for field in msgspec.structs.fields(Alert) if field.name not in ("run", "incident_id", "v")]
-    if not rows:
-        return pl.DataFrame(schema=dict.fromkeys([*names, "incident"], pl.String))
-    frame = pl.DataFrame([dict(row) for row in rows], infer_schema_length=None)
+    types = {field.name: field.type for field in msgspec.structs.fields(Alert)
+             if field.name not in ("run", "incident_id", "v")}  # fmt: skip
+    types |= {"incident": int, "group": int}  # numbers, see `log`
+    schema = {name: pl.String() if name == "at" else _TYPES[kind] for name, kind in types.items()}
+    frame = pl.DataFrame([dict(row) for row in rows], schema)
     times = pl.col("at").str.to_datetime(time_zone="UTC", time_unit="us")
-    return frame.with_columns(times).select(
-        "seq", "at", "cause", "incident", *sorted(set(frame.columns) - {"seq", "at", "cause", "incident"})
-    )
+    first = ("seq", "at", "cause", "incident")
+    return frame.with_columns(times).select(*first, *sorted(schema.keys() - set(first)))
+
+
+_TYPES: dict[Any, pl.DataType] = {
+    str: pl.String(), int: pl.Int64(), float: pl.Float64(), bool: pl.Boolean(), list[str]: pl.List(pl.String())
+}  # fmt: skip
+"""Types are given, never guessed from rows: a column may have no value for long, and a frame no row."""
+
+
+def _typed(kind: type) -> dict[str, pl.DataType]:
+    return {name: _TYPES[found] for name, found in get_type_hints(kind).items() if found in _TYPES}
+
+
+_ALARM: dict[str, pl.DataType] = {
+    **dict.fromkeys(ALARM_COLUMNS, pl.String()),
+    "observed": pl.Int64(), "expected": pl.Float64(), "told": pl.Boolean(), "lead_minutes": pl.Float64(),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +132,14 @@ class Result:
     def figures(self) -> pl.DataFrame:
         """One row per set of rules."""
         plain = [{"rules": verdict.name, **verdict.measures.plain()} for verdict in self.found.verdicts]
-        return pl.DataFrame([{name: value for name, value in row.items() if name != "intervals"} for row in plain])
+        return pl.DataFrame(plain, {"rules": pl.String(), **_typed(Measures)})
 
     @property
     def alarms(self) -> pl.DataFrame:
         """One row per alarm, with the event it spoke of."""
         rows = [row for verdict in self.found.verdicts for row in alarm_table(verdict)]
-        return pl.DataFrame([{**row, "lead_minutes": row["lead_minutes"] if row["event"] else None} for row in rows])
+        told = [{**row, "lead_minutes": row["lead_minutes"] if row["event"] else None} for row in rows]
+        return pl.DataFrame(told, _ALARM)
 
     def summary(self) -> dict[str, Any]:
         """What `report.json` has."""
@@ -143,6 +162,8 @@ def backtest(
 
     Args:
         rules: rule files; `default` is the shipped one.
+        wanted: which articles count, of files that are opened here; events of another topic or language are not
+            judged, whatever the feed.
         clock: `KNOWN` lets no article count before it was received.
         grid: settings to try instead of those of the first rule file, by path; chosen on the first `split` of the
             period, judged on the rest.
@@ -156,9 +177,12 @@ def backtest(
     """
     if not rules:
         raise SettingsError("no rules: name a rule file, or `default` for the shipped rules")
+    if trials and not grid:
+        raise SettingsError("--trials samples a grid: say which settings to try, e.g. --grid evidence.headlines=4,12")
     texts = {str(name): read_rules(DEFAULT if str(name) == "default" else Path(name)) for name in rules}
     known = load_truth(Path(truth)) if isinstance(truth, (str, Path)) else truth
-    events = falls(known) if isinstance(known, Prices) else known
+    events = falls(known, market=market) if isinstance(known, Prices) else _asked(known, wanted)
+    known = known if isinstance(known, Prices) else events
     with tempfile.TemporaryDirectory(prefix="crosswind-backtest-") as temporary:
         stage = Stage((folder or Path(temporary)) / "staged")
         with contextlib.closing(stage):
@@ -172,12 +196,19 @@ def backtest(
                 first = next(iter(texts.values()))
                 at = middle(period, split)
                 search, walked_folds = _search(stage, first, grid, events, at, trials, objective, folds)
+            skipped = folds - len(walked_folds) if grid and not trials else 0
             wanted_ids = [ident for verdict in verdicts for alarm in verdict.matched.alarms for ident in alarm.evidence]
             articles = {row["article_id"]: row for row in stage.articles(wanted_ids)}
             name = str(feed.name if isinstance(feed, Source) else feed)
             said = str(truth) if isinstance(truth, (str, Path)) else f"{len(events)} events"
             return Result(Backtest("Backtest of " + ", ".join(texts), name, said, period, stage.rows, verdicts,
-                                   articles, search, walked_folds))  # fmt: skip
+                                   articles, search, walked_folds, skipped))  # fmt: skip
+
+
+def _asked(events: list[Event], wanted: Filter) -> list[Event]:
+    """The events that articles of the wanted topics and languages could tell of; the feed has no others."""
+    return [event for event in events if (not wanted.topics or event.series.topic in (ALL, *wanted.topics))
+            and (not wanted.langs or event.series.lang in (ALL, *wanted.langs))]  # fmt: skip
 
 
 def _verdicts(

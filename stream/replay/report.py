@@ -97,8 +97,9 @@ def _div(figure: go.Figure, number: int) -> str:
 
 
 def _folds(found: Backtest) -> str:
-    if not found.folds:
+    if not found.folds and not found.skipped:
         return ""
+    said = f"<p class='dim'>Left out, because no event lies before: {found.skipped} stretches.</p>"
     rows = "".join(
         f"<tr><td>{fold.judged_on.since:%Y-%m-%d} – {fold.judged_on.until:%Y-%m-%d}</td>"
         f"<td>{_text(', '.join(f'{name}={value}' for name, value in fold.values.items()))}</td>"
@@ -106,7 +107,7 @@ def _folds(found: Backtest) -> str:
         for fold in found.folds
     )
     head = "<tr><th>judged on</th><th>settings</th><th>chosen at</th><th>F1</th><th>NAB</th></tr>"
-    return f"<h2>Walk forward</h2><table>{head}{rows}</table>"
+    return f"<h2>Walk forward</h2><table>{head}{rows}</table>" + (said if found.skipped else "")
 
 
 def _slices(found: Backtest) -> str:

@@ -71,11 +71,16 @@ def grid_search(
     stage: Stage, text: RuleFile, grid: Mapping[str, Sequence[Any]], events: Sequence[Event], split: datetime,
     *, objective: str = "f1", progress: Callable[[int], None] = lambda n: None,
 ) -> tuple[Found, Walked, list[dict[str, Any]]]:  # fmt: skip
-    """Every point of a grid in one pass, chosen before `split`, judged after it."""
+    """Every point of a grid in one pass, chosen before `split`, judged after it.
+
+    Raises:
+        DataError: no event lies before the split: there is nothing to choose by.
+    """
     choices = points(grid)
     walked = walk(stage, {str(n): rule_set(with_values(text, values)) for n, values in enumerate(choices)},
                   progress=progress)  # fmt: skip
-    before, after = Period(walked.period.since, split), Period(split, walked.period.until)
+    before, after = _halves(walked.period, split)
+    _something_in(before, events)
     trials = [_trial(walked, str(n), values, events, before, objective) for n, values in enumerate(choices)]
     order = sorted(range(len(trials)), key=lambda n: (-trials[n].score, n))
     judged = _figures(walked, str(order[0]), events, after)
@@ -86,12 +91,17 @@ def walk_forward(
     walked: Walked, choices: Sequence[Mapping[str, Any]], events: Sequence[Event], *, folds: int = 4,
     objective: str = "f1",
 ) -> list[Fold]:  # fmt: skip
-    """Chooses again and again with all that is known by then, and judges on the next stretch."""
-    length = (walked.period.until - walked.period.since) / (folds + 1)
+    """Chooses again and again with all that is known by then, and judges on the next stretch.
+
+    Stretches before which no event lies are left out: there is nothing to choose by.
+    """
+    period = walked.period
+    edges = [period.after(period.length * fold / (folds + 1)) for fold in range(1, folds + 2)]
     found = []
-    for fold in range(1, folds + 1):
-        split = walked.period.since + fold * length
-        before, after = Period(walked.period.since, split), Period(split, split + length)
+    for split, until in itertools.pairwise(edges):
+        before, after = period.part(period.since, split), period.part(split, until)
+        if not any(before.counts(event) for event in events):
+            continue
         trials = [_trial(walked, str(n), values, events, before, objective) for n, values in enumerate(choices)]
         best = min(range(len(trials)), key=lambda n: (-trials[n].score, n))
         found.append(Fold(before, after, choices[best], trials[best].score, _figures(walked, str(best), events, after)))
@@ -106,6 +116,7 @@ def optuna_search(
 
     Raises:
         SettingsError: Optuna is not installed.
+        DataError: no event lies before the split: there is nothing to choose by.
     """
     try:
         import optuna
@@ -117,15 +128,29 @@ def optuna_search(
     def attempt(trial: Any) -> float:
         values = {path: _suggest(trial, path, choices) for path, choices in grid.items()}
         walked = walk(stage, {"0": rule_set(with_values(text, values))}, until=split, progress=progress)
-        before = Period(walked.period.since, split)
+        before, _ = _halves(walked.period, split)
+        _something_in(before, events)
         done.append(_trial(walked, "0", values, events, before, objective))
         return done[-1].score
 
     optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed)).optimize(attempt, trials)
     done.sort(key=lambda trial: -trial.score)
     walked = walk(stage, {"0": rule_set(with_values(text, done[0].values))})
-    after = Period(split, walked.period.until)
-    return Found(objective, Period(walked.period.since, split), after, done, _figures(walked, "0", events, after))
+    before, after = _halves(walked.period, split)
+    return Found(objective, before, after, done, _figures(walked, "0", events, after))
+
+
+def _halves(period: Period, split: datetime) -> tuple[Period, Period]:
+    return period.part(period.since, split), period.part(split, period.until)
+
+
+def _something_in(period: Period, events: Sequence[Event]) -> None:
+    if not any(period.counts(event) for event in events):
+        raise DataError(
+            f"none of the {len(events)} labelled events lies between {period.since:%Y-%m-%dT%H:%M:%SZ} and "
+            f"{period.until:%Y-%m-%dT%H:%M:%SZ}, where settings are chosen: any choice would be as good as another; "
+            "move the split with --split, give more events, or leave out --grid"
+        )
 
 
 def _suggest(trial: Any, path: str, choices: Sequence[Any]) -> Any:
@@ -156,10 +181,10 @@ def middle(period: Period, share: float) -> datetime:
     Raises:
         DataError: it is the period's first: nothing is left to choose settings on.
     """
-    minutes = int((period.until - period.since) * share / timedelta(minutes=1))
+    minutes = int(period.length * share / timedelta(minutes=1))
     if minutes < 1:
         raise DataError(
             f"the feed goes from {period.since:%Y-%m-%dT%H:%M:%SZ} to {period.until:%Y-%m-%dT%H:%M:%SZ}: too short to "
             "choose settings on one part and judge them on the rest; give a longer feed, or leave out --grid"
         )
-    return period.since + timedelta(minutes=minutes)
+    return period.after(timedelta(minutes=minutes))

@@ -1,8 +1,9 @@
 """Event study: what prices did around alarms.
 
 Conventions of MacKinlay, Event studies in economics and finance, J. Econ. Lit. 35 (1997), and of alphalens: an alarm is
-traded at the first price strictly after it, returns are forward from there, and what is normal is learned only from
-prices before the window that ends with the alarm. So nothing that is known later can enter.
+traded at the first price strictly after it could be known, which is when its minute has closed; returns are forward
+from there, and what is normal is learned only from prices before the window that ends with the alarm. So nothing that
+is known later can enter.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ import numpy as np
 import polars as pl
 
 from crosswind.stream.domain.bucket import ALL
+from crosswind.stream.domain.series import MINUTE, Series
+from crosswind.stream.replay.inprocess import LATENESS
 from crosswind.stream.replay.measures import Floats
 from crosswind.stream.replay.truth import Alarm, Event, Prices
 
@@ -23,7 +26,7 @@ GAP = 10
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """Around alarms, per step of the price series; step 0 is the first price after the alarm.
+    """Around alarms, per step of the price series; step 0 is the first price after the alarm was known.
 
     Attributes:
         steps: int [2·reach + 1], from -reach to reach.
@@ -45,19 +48,25 @@ class Study:
     skipped: int
 
 
-def study(alarms: Sequence[Alarm], prices: Prices, *, reach: int = 10, market: str | None = None) -> Study:
+def study(
+    alarms: Sequence[Alarm], prices: Prices, *, reach: int = 10, market: str | None = None,
+    lateness: timedelta = LATENESS,
+) -> Study:  # fmt: skip
     """The study of alarms whose entity has prices; those of a topic go with the prices of `*` or `market`.
 
     Args:
         reach: steps before and after the alarm.
         market: the name of an index: abnormal is then what a market model does not explain, else what differs from
             the mean return.
+        lateness: event time that a minute stays open after it ends. An alarm bears the beginning of its minute, and
+            nobody can know it before the minute has closed.
     """
     index = _returns(prices, market) if market else None
     paths, forward, volatility, skipped = [], [], [], 0
     for alarm in alarms:
         name = alarm.series.entity if alarm.series.entity != ALL else (market or ALL)
-        found = _around(_returns(prices, name), None if name == market else index, alarm.fired_at, reach)
+        known_at = alarm.fired_at + MINUTE + lateness
+        found = _around(_returns(prices, name), None if name == market else index, known_at, reach)
         if found is None:
             skipped += 1
             continue
@@ -114,16 +123,20 @@ def _aligned(times: np.ndarray, index: tuple[np.ndarray, Floats]) -> Floats:
     return np.where(same, index[1][at] if len(index[1]) else 0.0, 0.0)
 
 
-def falls(prices: Prices, *, spreads: float = 4.0, length: timedelta = timedelta(hours=6)) -> list[Event]:
+def falls(
+    prices: Prices, *, spreads: float = 4.0, length: timedelta = timedelta(hours=6), market: str | None = None
+) -> list[Event]:
     """Labelled events from prices: returns that lie `spreads` robust deviations below what was usual before.
 
     What is usual is the median absolute deviation of the `ESTIMATION` returns before, so that later prices change
     nothing. An event begins with the price before the fall; falls within `length` of one are part of it.
-    """
-    from crosswind.stream.domain.series import Series
 
+    Args:
+        market: the name of an index that others are held against. It is nobody's news, so no alarm could speak of its
+            falls: they are no events.
+    """
     found: list[Event] = []
-    for name in prices.names:
+    for name in (name for name in prices.names if name == ALL or name != market):
         times, moves = _returns(prices, name)
         last: datetime | None = None
         for place in range(20, len(moves)):

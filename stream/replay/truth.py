@@ -79,7 +79,7 @@ def load_truth(path: Path) -> "list[Event] | Prices":
     if path.suffix == ".json":
         return _json_events(path)
     try:
-        frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=10_000)
+        frame = pl.read_parquet(path) if path.suffix == ".parquet" else _csv(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"the truth in {path} cannot be read: {str(error).splitlines()[0]}") from None
     names = set(frame.columns)
@@ -88,6 +88,16 @@ def load_truth(path: Path) -> "list[Event] | Prices":
     if {"time", "price"} <= names:
         return prices_of(frame)
     raise DataError(f"{path} has columns {', '.join(frame.columns)}; expected onset, end, series, or time, price, name")
+
+
+_TEXTS = ("name", "series", "topic", "lang", "entity")
+"""Columns of names: a stock exchange's `0700` is no number."""
+
+
+def _csv(path: Path) -> pl.DataFrame:
+    columns = pl.read_csv(path, n_rows=0).columns
+    texts = {name: pl.String() for name in _TEXTS if name in columns}
+    return pl.read_csv(path, infer_schema_length=10_000, schema_overrides=texts)
 
 
 def events_of(rows: Iterable[dict[str, Any]]) -> list[Event]:
@@ -112,15 +122,17 @@ def prices_of(frame: pl.DataFrame) -> Prices:
     """Prices from a frame with `time` (aware, or RFC 3339 text), `price` and perhaps `name`.
 
     Raises:
-        DataError: a time or price cannot be read.
+        DataError: a time or price cannot be read, or a name is missing where others have one.
     """
     if "name" not in frame.columns:
         frame = frame.with_columns(name=pl.lit(ALL))
     try:
         times = pl.Series("time", [moment(value) for value in frame["time"]], pl.Datetime("us", "UTC"))
-        frame = frame.select("name", pl.col("price").cast(pl.Float64)).with_columns(times)
+        frame = frame.select(pl.col("name").cast(pl.String), pl.col("price").cast(pl.Float64)).with_columns(times)
     except (ValueError, TypeError, pl.exceptions.PolarsError) as error:
         raise DataError(f"prices cannot be read: {str(error).splitlines()[0]}") from None
+    if frame["name"].null_count() or (frame["name"] == "").any():
+        raise DataError("a price has no name; give each one, or leave the column out where all are of one index")
     if frame["price"].null_count() or not (frame["price"].is_finite() & (frame["price"] > 0)).all():
         raise DataError("prices must be finite and above 0, every one of them")
     return Prices(frame.sort("name", "time"))
@@ -143,11 +155,11 @@ def moment(value: Any) -> datetime:
 
 def _series(row: dict[str, Any]) -> Series:
     """From `topic`, `lang`, `entity`, or from `series` as `topic`, `topic/lang` or `entity:NAME`."""
-    text = str(row.get("series") or "")
+    text, own_topic, own_lang, entity = (str(row.get(name) or "") for name in ("series", "topic", "lang", "entity"))
     if text.startswith("entity:"):
         return Series(ALL, ALL, text.removeprefix("entity:"))
     topic, _, lang = text.partition("/")
-    return Series(topic or row.get("topic") or ALL, lang or row.get("lang") or ALL, row.get("entity") or ALL)
+    return Series(topic or own_topic or ALL, lang or own_lang or ALL, entity or ALL)
 
 
 def _json_events(path: Path) -> list[Event]:

@@ -94,6 +94,11 @@ class DeploymentBook(Protocol):
 class Candidate(Scorer, Protocol):
     """A scorer that can be put away."""
 
+    @property
+    def remark(self) -> str:
+        """What whoever puts it live should know; mostly empty."""
+        ...
+
     def close(self) -> None:
         """Frees what it holds."""
         ...
@@ -105,6 +110,11 @@ class Exchange(Protocol):
     @property
     def version(self) -> str:
         """Of the bundle that is live."""
+        ...
+
+    @property
+    def remark(self) -> str:
+        """Of the bundle that is live, see `Candidate.remark`."""
         ...
 
     def switch(self, to: Candidate) -> None:
@@ -157,7 +167,7 @@ class Deployer:
             raise
         except Exception as error:  # whatever a bundle does to a loader, the live one must stay
             return event_of(wanted, Kind.FAILED, self._worker, explain(error))
-        return event_of(wanted, Kind.ACTIVE, self._worker)
+        return event_of(wanted, Kind.ACTIVE, self._worker, self._exchange.remark)
 
 
 def event_of(deployment: Deployment, kind: Kind, worker: str, message: str = "") -> Event:

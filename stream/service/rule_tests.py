@@ -18,7 +18,7 @@ from crosswind.stream.domain.memory import Memory
 from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.series import MINUTE, Counts, History, Mention, Series
 from crosswind.stream.domain.watch import RUN, Watch
-from crosswind.stream.service.rules import Duration, Strict, duration, load_rules
+from crosswind.stream.service.rules import YAML_LETS_THROUGH, Duration, Strict, duration, load_rules
 
 _VALUE = re.compile(r"(\d+)(?:([+-])(\d+))?(?:x(\d+))?")
 LONGEST = 100 * 24 * 60
@@ -104,7 +104,7 @@ def run_tests(path: Path) -> list[Outcome]:
         found = msgspec.yaml.decode(path.read_bytes(), type=TestFile, strict=True)
     except OSError as error:
         raise SettingsError(f"cannot read the tests in {path}: {error.strerror or error}") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, *YAML_LETS_THROUGH, RecursionError) as error:
         raise SettingsError(f"{path} is no file of rule tests: {str(error) or type(error).__name__}") from None
     rules = load_rules(path.parent / found.rules if found.rules else None)
     return [outcome for case in found.tests for outcome in _run(case, rules)]

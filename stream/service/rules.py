@@ -43,7 +43,7 @@ _DURATION = re.compile(r"(\d+)([smhdw])")
 _PATTERN = r"^(\d+[smhdw])+$"
 LONGEST = timedelta(days=366)
 """No duration of a rule is longer; far beyond it, dates overflow."""
-Duration = Annotated[str, Meta(pattern=_PATTERN, description="e.g. 90s, 5m, 1h30m, 7d; whole minutes", examples=["5m"])]
+Duration = Annotated[str, Meta(pattern=_PATTERN, description="whole minutes, e.g. 5m, 1h30m, 7d", examples=["5m"])]
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,62}$", description="lower case, digits and hyphens")]
 KindName = Literal["run", "topic", "topic-language", "language", "entity"]
 DetectorName = Literal["scan", "cusum", "changepoint", "ewma", "farrington", "ears-c1", "ears-c2", "ears-c3"]
@@ -152,7 +152,7 @@ def read_rules(path: Path) -> RuleFile:
         raise SettingsError(f"{path}: {error}") from None
 
 
-_YAML_LETS_THROUGH = (ValueError, AttributeError, LookupError, TypeError)
+YAML_LETS_THROUGH = (ValueError, AttributeError, LookupError, TypeError)
 """What PyYAML raises, unwrapped, of values that are not what they look like: `2026-13-45`, `!!int a`, `!!bool x`."""
 
 
@@ -164,7 +164,7 @@ def parse_rules(text: bytes) -> RuleFile:
     """
     try:
         found = msgspec.yaml.decode(text, type=RuleFile, strict=True)
-    except (msgspec.MsgspecError, *_YAML_LETS_THROUGH, RecursionError) as error:
+    except (msgspec.MsgspecError, *YAML_LETS_THROUGH, RecursionError) as error:
         raise SettingsError(f"not a rule file: {str(error) or type(error).__name__}") from None
     names = [rule.name for rule in found.rules]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -225,9 +225,12 @@ def _rule(text: RuleText, tables: Mapping[str, Table]) -> Rule:
     table = tables.get(f"{detector.name}/{detector.version}")
     if table is None:
         raise SettingsError(f"rule {text.name}: no calibration of {text.detector}: run bench/calibrate_alerts.py")
+    repeat = duration(text.repeat) if text.repeat else None
+    if repeat is not None and not repeat:
+        raise SettingsError(f"rule {text.name}: repeat {text.repeat} would tell every minute; leave it out for never")
     policy = Policy(
-        duration(text.hold), duration(text.keep_firing), critical.p_value, critical.times,
-        duration(text.repeat) if text.repeat else None, flapping.fires, duration(flapping.within), flapping.factor,
+        duration(text.hold), duration(text.keep_firing), critical.p_value, critical.times, repeat,
+        flapping.fires, duration(flapping.within), flapping.factor,
     )  # fmt: skip
     match = Match(tuple(Kind(kind) for kind in watch.kinds), watch.topics, watch.languages, watch.entities)
     evidence = text.evidence

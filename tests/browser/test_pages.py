@@ -278,7 +278,7 @@ def test_a_card_leads_to_its_series_and_an_alert_to_its_articles(open_page: Open
     expect(page.get_by_role("heading", name="credit", exact=True)).to_be_visible()
     expect(page.locator("#series .scatterlayer .trace").first).to_be_attached()
     page.get_by_role("link", name="Articles of this alert").first.click()
-    expect(page.locator("#pick")).to_contain_text("credit from 03 Mar 18:00")
+    expect(page.locator("#pick")).to_contain_text("credit from 03 Mar 17:01")
 
 
 @filled

@@ -1,5 +1,6 @@
 """The contracts: what is documented is what is decoded, and every past version decodes for ever."""
 
+import base64
 import json
 import os
 import re
@@ -112,7 +113,7 @@ UNSTORABLE: list[dict[str, Any]] = [
     {"positive_ppm": -1}, {"origin_partition": 2**21}, {"origin_partition": -1}, {"origin_offset": 2**63},
     {"origin_offset": 2**70}, {"published_at": "0001-01-01T00:00:00+02:00"}, {"published_at": "1969-12-31T23:59:59Z"},
     {"first_seen_at": "9999-12-31T23:59:59-02:00"}, {"first_seen_at": "9999-01-01T00:00:00Z"},
-    {"published_at": "2026-03-02T08:00:00"},
+    {"published_at": "2026-03-02T08:00:00"}, {"meaning": base64.b64encode(b"\1" * 16_001).decode()},
 ]  # fmt: skip
 
 
@@ -123,6 +124,13 @@ def test_what_the_database_cannot_hold_is_a_bad_field(change: dict[str, Any]) ->
         decode_scored(json.dumps({**message, **change}).encode())
     assert found.value.reason is Reason.BAD_FIELD
     assert next(iter(change)) in str(found.value)
+
+
+def test_the_longest_meaning_that_the_database_holds_is_read() -> None:
+    message = json.loads((GOLDEN / "news.scored.v1.json").read_bytes())
+    longest = b"\1" * 16_000
+    read = decode_scored(json.dumps({**message, "meaning": base64.b64encode(longest).decode()}).encode())
+    assert read.score.meaning == longest
 
 
 def test_a_text_that_only_looks_like_a_nul_is_read() -> None:

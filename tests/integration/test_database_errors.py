@@ -105,3 +105,21 @@ def test_a_driver_that_lost_its_server() -> None:
 def test_what_is_no_error_of_the_database_passes() -> None:
     with pytest.raises(KeyError, match="ours"), database("asking"):
         raise KeyError("ours")
+
+
+def test_a_database_that_a_newer_version_migrated(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(DatabaseError, match=r"newer version of Crosswind \(schema 9999.*: upgrade") as caught:
+        migrate(engine)
+    assert caught.value.exit_code == 6
+    assert len(str(caught.value).splitlines()) == 1
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one() == "9999"
+        taken = connection.execute(
+            text(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+                " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            )
+        )
+        assert taken.scalar_one() == 0

@@ -1,19 +1,24 @@
 """`crosswind dlq` on a real broker, from the message that a worker refused to the article that it becomes."""
 
 import json
+import os
+import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer
 from sqlalchemy import Engine
 from typer.testing import CliRunner
 
 from crosswind.dlq import app
-from crosswind.errors import ContractError, CrosswindError, Reason
+from crosswind.errors import BrokerError, ContractError, CrosswindError, Reason
 from crosswind.settings import Settings
+from crosswind.stream.adapters.kafka import dead_store
 from crosswind.stream.adapters.kafka.dead_letters import headers
+from crosswind.stream.adapters.kafka.embedded import EmbeddedBroker
 from crosswind.stream.adapters.kafka.topics import ensure_topics
 from crosswind.stream.domain.article import Origin
 from tests.oracle import records, send
@@ -112,6 +117,58 @@ def test_reading_ends_while_letters_arrive(topics: str) -> None:
         ended.set()
         thread.join()
         producer.close()
+
+
+@pytest.fixture
+def pausing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The process of a broker with three letters, which stands still as soon as it has told where the topic ends."""
+    broker = EmbeddedBroker(tmp_path / "broker.log")
+    address = broker.start()
+    assert broker._process is not None
+    pid = broker._process.pid
+    try:
+        ensure_topics(Settings(), address)
+        for number in range(3):
+            _letter(address, json.dumps({**GOOD, "id": str(number)}).encode(), offset=number)
+        ends = KafkaConsumer.end_offsets
+
+        def told(consumer: KafkaConsumer, parts: Any) -> Any:
+            found = ends(consumer, parts)
+            os.kill(pid, signal.SIGSTOP)
+            return found
+
+        monkeypatch.setattr(KafkaConsumer, "end_offsets", told)
+        monkeypatch.setenv("CROSSWIND_KAFKA", address)
+        monkeypatch.setattr(dead_store, "SILENCE_MS", 200)
+        yield pid
+    finally:
+        os.kill(pid, signal.SIGCONT)
+        broker.stop()
+
+
+def test_every_letter_is_read_from_a_broker_that_is_quiet_for_a_while(
+    pausing: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    polled: list[object] = []
+    poll = KafkaConsumer.poll
+
+    def quiet(consumer: KafkaConsumer, **options: Any) -> Any:  # the third silence in a row is the last
+        polled.append(found := poll(consumer, **options))
+        if len(polled) == 3:
+            os.kill(pausing, signal.SIGCONT)
+        return found
+
+    monkeypatch.setattr(KafkaConsumer, "poll", quiet)
+    assert {letter["offset"] for letter in _listed()} == {0, 1, 2}
+    assert polled[:3] == [{}, {}, {}]
+
+
+@pytest.mark.usefixtures("pausing")
+def test_a_broker_that_goes_away_while_letters_are_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dead_store, "ANSWER_SECONDS", 1.0)
+    found = _run("replay", "--all")
+    assert isinstance(found.exception, BrokerError)
+    assert "not all read" in str(found.exception)
 
 
 def test_nothing_is_replayed_without_saying_what(topics: str) -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from crosswind.errors import DatabaseError, SettingsError
 from crosswind.settings import load_settings
 from crosswind.stream.adapters.metrics import Metrics
-from crosswind.stream.adapters.postgres.retention import preview, sweep
+from crosswind.stream.adapters.postgres.retention import _KINDS, preview, sweep
 from crosswind.stream.adapters.postgres.retention_tables import RetentionRow
 from crosswind.stream.adapters.postgres.store import PostgresTrendStore
 from crosswind.stream.adapters.retention_loop import _swept, policy_of
@@ -104,6 +104,24 @@ def test_evidence_of_an_incident_stays(engine: Engine, month: list[ScoredArticle
     assert count(engine, "article", f"article_id = '{kept}'") == 1
     assert count(engine, "article") == 20 * 24 + 1
     assert ingest(engine, month[:5]).redelivered == 1
+
+
+def test_a_sweep_beside_many_incidents_looks_at_their_evidence_once(engine: Engine) -> None:
+    """With NOT IN it went through a list that does not fit into `work_mem` anew for every article: for hours."""
+    old, values = _KINDS["articles"][1], {"run": "live", "before": EVALUATED}
+    with engine.begin() as connection:
+        connection.execute(
+            text("""INSERT INTO incident (run, incident_id, rule, rule_version, topic, lang, entity, state, severity,
+                    started_at, observed, expected, p_value, negative_share, sources, headlines, languages, evidence,
+                    model) SELECT 'live', n, 'r', '1', '*', '*', '*', 'resolved', 'warning', :at, 1, 1, 1, 1, 1, 1,
+                    '{en}', ARRAY[md5(n::text), md5(n || 'b')], 'm' FROM generate_series(1, 5000) n"""),
+            {"at": START},
+        )
+        connection.execute(text("ANALYZE incident"))
+        connection.execute(text("SET LOCAL work_mem = '64kB'"))
+        plan = "\n".join(connection.execute(text(f"EXPLAIN SELECT ctid {old} LIMIT 5000"), values).scalars())
+    assert "Anti Join" in plan
+    assert "SubPlan" not in plan
 
 
 def test_duplicates_go_with_their_article(engine: Engine, month: list[ScoredArticle]) -> None:

@@ -2,13 +2,16 @@
 
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from crosswind.errors import DataError
 from crosswind.score import score_file
 from crosswind.settings import load_settings
+from crosswind.stream.adapters.onnx_scorer import OnnxScorer
 
 
 def _score(lines: list[str], bundle: Path, folder: Path) -> tuple[int, list[dict[str, object]]]:
@@ -44,3 +47,29 @@ def test_bad_lines_keep_their_place(tiny_bundle: Path, tmp_path: Path) -> None:
 def test_a_missing_file_is_a_clear_error(tiny_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot read"):
         score_file(tmp_path / "none", load_settings({"model": str(tiny_bundle)}), io.StringIO())
+
+
+def test_half_a_surrogate_pair_is_an_error_in_its_place(tiny_bundle: Path, tmp_path: Path) -> None:
+    lines = [r'{"text": "bank \ud800 fails"}', r'{"text": "bank", "id": "\udfff"}', '{"text": "oil rises"}']
+    status, answers = _score(lines, tiny_bundle, tmp_path)
+    assert status == DataError.exit_code
+    assert [answer["id"] for answer in answers] == [1, 2, 3]
+    assert ["half of a surrogate pair" in str(answer.get("error")) for answer in answers] == [True, True, False]
+
+
+def test_each_text_is_inferred_once_and_threads_have_many_at_a_time(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+    run = OnnxScorer._run
+
+    def counted(scorer: OnnxScorer, texts: Sequence[Sequence[int]]) -> Any:
+        runs.append(len(texts))
+        return run(scorer, texts)
+
+    monkeypatch.setattr(OnnxScorer, "_run", counted)
+    lines = [json.dumps({"text": "profit falls " * (n % 3 + 1), "id": n}) if n % 7 else "{" for n in range(150)]
+    _, answers = _score(lines, tiny_bundle, tmp_path)
+    assert [answer["id"] for answer in answers] == [n if n % 7 else n + 1 for n in range(150)]
+    assert sum(runs) == sum(1 for n in range(150) if n % 7)
+    assert min(runs) > 8, "so that as many threads have something to do"

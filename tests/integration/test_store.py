@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
 from crosswind.stream.adapters.postgres.store import PostgresTrendStore
-from crosswind.stream.domain.article import ScoredArticle
+from crosswind.stream.domain.article import Origin, ScoredArticle
 from crosswind.stream.domain.bucket import fold
 from crosswind.stream.domain.ingest import Delivery, Ingested
 from tests.builders import scored_article
+from tests.unit.replay.world import at
 
 _runs = itertools.count()
 
@@ -107,6 +108,24 @@ def test_one_far_article_delivered_again_and_again_does_not_move_the_watermark(e
     for batch in ([far, *copies], [far], copies, [far, far, far]):
         _ingest(engine, batch)
     assert _mark(engine) == scored_article(4).article.published_at
+
+
+def test_an_article_dated_ahead_of_its_receipt_moves_the_watermark_no_further_than_that(engine: Engine) -> None:
+    """A feed's wrong time zone: within an hour it is taken, and would hold up every alert until the clock is there."""
+    _ingest(engine, [scored_article(n) for n in range(5)])
+    received = scored_article(7).article.published_at
+    ahead = [at(scored_article(n, minutes=60), first_seen_at=received) for n in (99, 100, 101)]
+    _ingest(engine, ahead)
+    _ingest(engine, [at(ahead[0], origin=Origin("news.raw", 0, 500))])
+    assert _mark(engine) == received
+    _ingest(engine, [scored_article(8)])
+    assert _mark(engine) == scored_article(8).article.published_at
+
+
+def test_an_article_that_comes_late_moves_the_watermark_to_when_it_was_published(engine: Engine) -> None:
+    _ingest(engine, [scored_article(n) for n in range(5)])
+    _ingest(engine, [at(scored_article(5), first_seen_at=scored_article(600).article.published_at)])
+    assert _mark(engine) == scored_article(5).article.published_at
 
 
 def test_a_lane_of_copies_alone_moves_as_any_other(engine: Engine) -> None:

@@ -145,6 +145,19 @@ def test_a_dead_embedded_postgres_ends_all(tmp_path: Path, tiny_bundle: Path) ->
     assert _left(tmp_path / "data") == []
 
 
+def test_up_in_a_folder_with_a_space_and_a_worker_elsewhere(
+    tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CROSSWIND_WORKER_HOST", "127.0.0.2")
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    with _up(folder, tiny_bundle, "--no-feed") as up:
+        status = _status(folder / "data")
+        assert status["ok"], status
+        _stop(up)
+    assert _left(folder / "data") == []
+
+
 def test_a_database_that_is_away_is_said_once(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
     printer, asked = _AlertPrinter(engine, "live"), 0
     with engine.begin() as connection:

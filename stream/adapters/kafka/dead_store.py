@@ -6,7 +6,7 @@ duplicate: it has no further effect.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,7 +27,9 @@ REPLAYED = "crosswind.replayed"
 REPLAY_OF = "crosswind.replay-of"
 """Header of a replayed message: `topic:partition:offset` of its letter."""
 SILENCE_MS = 2000
-"""So long after the last record a reading is over, wherever the broker said that the partitions end."""
+"""So long after the last record a reading is over, wherever the broker said that the partitions end: never before."""
+ANSWER_SECONDS = 30.0
+"""A broker that is silent for so long before those ends is away; what was read by then would pass for everything."""
 CONFIRM_SECONDS = 30.0
 
 
@@ -126,22 +128,37 @@ def _until_now(consumer: KafkaConsumer, parts: Sequence[TopicPartition]) -> Iter
 
     The embedded broker names the end within a partition's last batch. So reading goes on a little beyond all the ends,
     for `SILENCE_MS` in all, and a record there that is younger than the call ends its partition.
+
+    Raises:
+        BrokerError: the ends were not reached, and nothing came for `ANSWER_SECONDS`.
     """
     called, ends = time.time() * 1000, consumer.end_offsets(parts)
     over: set[TopicPartition] = set()
-    last_look = float("inf")
+    last_look, heard_at = float("inf"), time.monotonic()
     while len(over) < len(parts) and time.monotonic() < last_look:
         found = consumer.poll(timeout_ms=SILENCE_MS)
-        if not found:
-            return
         for part, records in found.items():
             for record in records:
                 if record.offset >= ends[part] and record.timestamp > called:
                     over.add(part)
                 if part not in over:
                     yield record
-        if last_look == float("inf") and all(consumer.position(part) >= ends[part] for part in parts):
-            last_look = time.monotonic() + SILENCE_MS / 1000
+                    heard_at = time.monotonic()
+        if last_look < float("inf") or _reached(consumer, ends):
+            if not found:
+                return
+            last_look = min(last_look, time.monotonic() + SILENCE_MS / 1000)
+        elif time.monotonic() > heard_at + ANSWER_SECONDS:
+            raise BrokerError(
+                f"the broker sent nothing for {ANSWER_SECONDS:.0f} s, before the end of the dead letters: they are "
+                "not all read; try again when `crosswind status` finds the broker well"
+            )
+
+
+def _reached(consumer: KafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
+    """Whether everything before the ends was read; a position that is not known yet is not there."""
+    positions = {part: consumer.position(part, timeout_ms=SILENCE_MS) for part in ends}
+    return all(at is not None and at >= ends[part] for part, at in positions.items())
 
 
 def _letter(record: Any) -> Letter:

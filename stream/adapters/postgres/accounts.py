@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select, text, update
 from sqlalchemy.dialects import postgresql
 
 from crosswind.errors import DataError
@@ -32,6 +32,12 @@ _UNFIT = re.compile(r"[^A-Za-z0-9._@-]")
 _NONE = "none: an identity provider vouches for them"
 """In the place of a password's hash. No password fits it."""
 
+_SILENCE = text("""
+    UPDATE subscription SET state = 'disabled', state_reason = 'its account was removed', updated_at = clock_timestamp()
+    WHERE owner = :owner AND state IN ('active', 'paused')
+""")
+_LEAVE = text("UPDATE subscription SET owner = :left WHERE owner = :owner")
+
 _hasher = PasswordHasher()
 _NOBODY = _hasher.hash("nobody has this password")
 """Checked when there is no such account, so that the time of the answer does not tell."""
@@ -51,6 +57,11 @@ class Account:
 
     name: str
     role: Role
+
+    @property
+    def owner(self) -> str:
+        """Whose the subscriptions are that they make."""
+        return _owner(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +119,11 @@ class Accounts:
             # Last: `log_in` holds the account until its login is stored, and we have waited for it.
             connection.execute(delete(SessionRow).where(SessionRow.name == name))
 
-    def remove(self, name: str) -> None:
-        """Removes an account and ends its logins.
+    def remove(self, name: str) -> int:
+        """Removes an account, ends its logins and disables its subscriptions; returns how many.
+
+        Nobody who gets the name later gets them: only admins see them. Where a provider vouches for somebody the name
+        is theirs for good, and so are the subscriptions, should they come back.
 
         Raises:
             DataError: there is no such account.
@@ -117,6 +131,10 @@ class Accounts:
         with database("removing an account"), self._engine.begin() as connection:
             if not connection.execute(delete(AccountRow).where(AccountRow.name == name)).rowcount:
                 raise DataError(f"there is no account {name!r}; list them with `crosswind users list`")
+            disabled = connection.execute(_SILENCE, {"owner": _owner(name)}).rowcount
+            if not name.startswith(BY_PROVIDER):
+                connection.execute(_LEAVE, {"owner": _owner(name), "left": f"removed:{name}"})
+        return disabled
 
     def all(self) -> list[Account]:
         """Every account, by name."""
@@ -183,6 +201,10 @@ class Accounts:
         query = select(*(getattr(AuditRow, name) for name in names)).order_by(AuditRow.audit_id.desc()).limit(limit)
         with database("reading the audit log"), self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _owner(name: str) -> str:
+    return f"user:{name}"
 
 
 def _name_of(connection: Connection, person: Person) -> str | None:

@@ -16,6 +16,7 @@ from crosswind.stream.domain.detect.budget import MONTH_HOURS
 from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.scorecard import Measure, measure
 from crosswind.stream.domain.silence import Matcher, Silence
+from crosswind.stream.domain.watch import NO_DATA
 
 _ACKNOWLEDGE = text("""
     UPDATE incident SET acknowledged_at = coalesce(acknowledged_at, clock_timestamp()),
@@ -67,9 +68,11 @@ _SCORECARD = text("""
     FROM judged GROUP BY rule, rule_version ORDER BY rule, rule_version
 """)
 
+# The silent feed's own incident is told apart by its rule: other rules may watch the whole run or a language.
 _FIRED = text("""
     SELECT incident_id, group_id, rule, rule_version, topic, lang, entity, fired_at, resolved_at FROM incident
-    WHERE run = :run AND fired_at >= :since AND NOT (topic = '*' AND entity = '*') ORDER BY fired_at, incident_id
+    WHERE run = :run AND fired_at >= :since AND NOT (rule = :no_data AND (topic, lang, entity) = ('*', '*', '*'))
+    ORDER BY fired_at, incident_id
 """)
 
 _HOURS = text("""
@@ -229,7 +232,7 @@ def fired(engine: Engine, run: str, days: int) -> tuple[datetime, datetime, list
     with database("reading what fired"), engine.begin() as connection:
         now: datetime = connection.execute(_NOW, {"run": run}).scalar_one()
         since = now - timedelta(days=days)
-        found = connection.execute(_FIRED, {"run": run, "since": since})
+        found = connection.execute(_FIRED, {"run": run, "since": since, "no_data": NO_DATA})
         return since, now, [Fired(**row._asdict()) for row in found]
 
 

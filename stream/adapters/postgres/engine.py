@@ -4,10 +4,12 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, make_url
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
-from crosswind.errors import SettingsError
+from crosswind.errors import DatabaseError, SettingsError
 from crosswind.stream.adapters.postgres import reader
 from crosswind.stream.adapters.postgres.errors import database
 
@@ -29,12 +31,17 @@ def connect(url: str, *, pool_size: int = 4, read_only: bool = False) -> Engine:
     if parsed.get_backend_name() != "postgresql":
         raise SettingsError(f"CROSSWIND_DATABASE_URL is for {parsed.get_backend_name()}; expected postgresql://…")
     options = "-c timezone=UTC" + (" -c default_transaction_read_only=on" if read_only else "")
+    said = parsed.query.get("options", ())  # as a search path; ours come after them, and so hold
+    arguments = {"connect_timeout": 5, "application_name": "crosswind"}
     return create_engine(
         parsed.set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
         pool_pre_ping=True,
         hide_parameters=True,  # articles never go into error messages or logs
-        connect_args={"options": options, "connect_timeout": 5, "application_name": "crosswind"},
+        connect_args={
+            "options": " ".join([*([said] if isinstance(said, str) else said), options]),
+            **{name: value for name, value in arguments.items() if name not in parsed.query},
+        },
     )
 
 
@@ -43,13 +50,14 @@ def migrate(engine: Engine) -> None:
     there is one, may then read what is new.
 
     Raises:
-        DatabaseError: the database cannot be reached or refuses.
+        DatabaseError: the database cannot be reached or refuses, or a newer version of Crosswind has migrated it.
     """
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     with database("bringing the database up to date"), engine.connect() as connection:
         connection.exec_driver_sql(f"SELECT pg_advisory_lock({_LOCK})")
         try:
+            _refuse_newer(connection, ScriptDirectory.from_config(config))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             reader.grant(connection)
@@ -57,3 +65,13 @@ def migrate(engine: Engine) -> None:
         finally:
             connection.rollback()
             connection.exec_driver_sql(f"SELECT pg_advisory_unlock({_LOCK})")
+
+
+def _refuse_newer(connection: Connection, scripts: ScriptDirectory) -> None:
+    known = {script.revision for script in scripts.walk_revisions()}
+    newer = set(MigrationContext.configure(connection).get_current_heads()) - known
+    if newer:
+        raise DatabaseError(
+            f"the database is of a newer version of Crosswind (schema {', '.join(sorted(newer))}, this one knows"
+            f" {max(known)}): upgrade Crosswind here too, or use another database; docs/operations.md, Upgrade"
+        )

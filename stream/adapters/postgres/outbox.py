@@ -66,22 +66,37 @@ _ENQUEUE = text(f"""
     ON CONFLICT DO NOTHING
 """)
 
+# In the order in which it was written, what is of a critical incident first. By `due_at` it would not do: all that was
+# held by quiet hours or a cap is due at one moment, and what came since would pass it. Of an incident a subscriber gets
+# one at a time, so that its end does not overtake its beginning on the way; of digests likewise.
 _CLAIM = text("""
     WITH due AS (
-        SELECT m.message_id, m.due_at, s.lane,
-               row_number() OVER (PARTITION BY s.lane ORDER BY m.due_at, m.message_id) AS nth,
-               CASE WHEN s.cap_per_hour IS NOT NULL THEN
-                   row_number() OVER (PARTITION BY m.subscription_id ORDER BY m.due_at, m.message_id) END AS of_capped
+        SELECT m.message_id, m.subscription_id, m.created_at, s.lane, s.cap_per_hour, told.seq,
+               coalesce(told.urgent, false) AS urgent,
+               m.leased_until IS NULL OR m.leased_until < clock_timestamp() AS free,
+               row_number() OVER (PARTITION BY m.subscription_id, told.run, told.incident_id
+                                  ORDER BY m.created_at, told.seq, m.message_id) AS of_incident
         FROM message m JOIN subscription s USING (subscription_id)
+        LEFT JOIN LATERAL (
+            SELECT o.run, o.incident_id, o.seq, i.severity = 'critical' AS urgent
+            FROM outbox o LEFT JOIN incident i USING (run, incident_id)
+            WHERE o.message_id = m.message_id AND NOT m.digest
+        ) told ON true
         WHERE m.state = 'waiting' AND m.due_at <= clock_timestamp() AND m.digest = :digest AND s.state = 'active'
-          AND (m.leased_until IS NULL OR m.leased_until < clock_timestamp())
           AND (s.cap_per_hour IS NULL OR NOT EXISTS (
               SELECT 1 FROM message o WHERE o.subscription_id = m.subscription_id AND o.state = 'waiting'
               AND o.leased_until > clock_timestamp()))
+    ), first AS (
+        SELECT *, row_number() OVER (PARTITION BY lane ORDER BY urgent DESC, created_at, seq, message_id) AS nth,
+               CASE WHEN cap_per_hour IS NOT NULL THEN
+                   row_number() OVER (PARTITION BY subscription_id
+                                      ORDER BY urgent DESC, created_at, seq, message_id) END AS of_capped
+        FROM due WHERE free AND of_incident = 1
     ), chosen AS (
-        SELECT message_id FROM due
+        SELECT message_id FROM first
         LEFT JOIN unnest(CAST(:lanes AS text[]), CAST(:rooms AS int[])) AS known(lane, room) USING (lane)
-        WHERE nth <= coalesce(known.room, :fresh) AND coalesce(of_capped, 1) = 1 ORDER BY due_at LIMIT :limit
+        WHERE nth <= coalesce(known.room, :fresh) AND coalesce(of_capped, 1) = 1
+        ORDER BY urgent DESC, created_at, seq, message_id LIMIT :limit
     ), locked AS (
         SELECT m.message_id FROM message m
         WHERE m.message_id IN (SELECT message_id FROM chosen) AND m.state = 'waiting'
@@ -96,7 +111,8 @@ _CLAIM = text("""
 _MESSAGES = text("""
     SELECT m.message_id, m.subscription_id, m.attempts, m.digest, s.channel, s.lane, s.language, s.sealed, s.quiet,
            s.cap_per_hour, s.template
-    FROM message m JOIN subscription s USING (subscription_id) WHERE m.message_id = ANY(:ids) ORDER BY m.due_at
+    FROM message m JOIN subscription s USING (subscription_id) WHERE m.message_id = ANY(:ids)
+    ORDER BY m.created_at, m.message_id
 """)
 _CONTENTS = text("SELECT message_id, run, incident_id, seq FROM outbox WHERE message_id = ANY(:ids) ORDER BY seq")
 _PAYLOADS = text("""

@@ -40,10 +40,12 @@ _MOVE = text("""
     RETURNING articles_before, minutes_before
 """)
 
-# Evidence of incidents stays: an alert of last year can still be shown with what it rested on.
+# Evidence of incidents stays: an alert of last year can be shown with what it rested on. No NOT IN: where its list
+# is larger than `work_mem`, at some 30,000 incidents, Postgres goes through the whole list anew for every article.
 _OLD_ARTICLES = """
-    FROM article WHERE run = :run AND published_at < :before
-    AND article_id NOT IN (SELECT unnest(evidence) FROM incident WHERE run = :run)
+    FROM article a WHERE run = :run AND published_at < :before
+    AND NOT EXISTS (SELECT FROM (SELECT unnest(evidence) AS kept FROM incident WHERE run = :run) e
+                    WHERE e.kept = a.article_id)
 """
 _OLD_MINUTES = "FROM bucket WHERE run = :run AND minute < :before"
 _OLD_DUPLICATES = """

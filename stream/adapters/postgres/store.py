@@ -206,7 +206,7 @@ def _move_watermarks(connection: Connection, run: str, deliveries: Sequence[Deli
     for delivery in deliveries:
         article = delivery.scored.article
         new, again = times.setdefault(delivery.lane, ([], []))
-        (new if article.article_id in unclaimed else again).append(article.published_at)
+        (new if article.article_id in unclaimed else again).append(delivery.reached)
         unclaimed.discard(article.article_id)
     for lane in sorted(times):
         row = connection.execute(_READ_WATERMARK, {"run": run, "lane": lane}).one_or_none()

@@ -24,15 +24,19 @@ def check_target(target: str) -> str:
     """The scheme of an Apprise address, e.g. `mailtos`, `slack`, `tgram`, `workflows`.
 
     Raises:
-        DataError: Apprise cannot use it, or the scheme is one of `REFUSED`.
+        DataError: Apprise cannot use it, the scheme is one of `REFUSED`, or it names several receivers: when one of
+            them fails, Apprise says the same as when all do, and the others would get the message at each attempt.
     """
     scheme = target.partition("://")[0].lower()
     if scheme in REFUSED or "://" not in target:
         raise DataError("this Apprise scheme is not allowed; mailtos, slack, tgram, workflows and most others are")
-    if _plugin(target) is None:
+    plugin = _plugin(target)
+    if plugin is None:
         raise DataError(
             "Apprise cannot use this address; see its page on the service, e.g. slack://TokenA/TokenB/TokenC"
         )
+    if (receivers := len(plugin)) > 1:
+        raise DataError(f"one receiver per subscription: this address names {receivers}; make a subscription for each")
     return scheme
 
 

@@ -206,9 +206,12 @@ def _compiled(source: str) -> Any:
 
 
 def _part(alert: Alert, message: Message, link: str) -> Part:
-    return Part(*_said(message.language, _heading(alert), alert.topic, alert.entity, alert.lang, alert.observed,
-                       alert.window, round(alert.expected, 1), alert.sources, ", ".join(alert.languages),
-                       round(100 * alert.negative_share)), _headlines(alert, message), link)  # fmt: skip
+    said = _said(
+        message.language, _heading(alert), _again(alert), alert.topic, alert.entity, alert.lang, alert.observed,
+        alert.window, round(alert.expected, 1), alert.sources, ", ".join(alert.languages),
+        round(100 * alert.negative_share),
+    )  # fmt: skip
+    return Part(*said, _headlines(alert, message), link)
 
 
 def _headlines(alert: Alert, message: Message) -> tuple[str, ...]:
@@ -237,17 +240,23 @@ def _heading(alert: Alert) -> str:
     return "resolved" if over(alert) else "critical" if alert.severity == "critical" else "surge"
 
 
+def _again(alert: Alert) -> str:
+    """Why an incident that goes on is told again, a word of the catalogue; empty: it is not, it begins or ends."""
+    return alert.cause if alert.cause in ("repeated", "corrected", "silence_ended", "escalated") else ""
+
+
 @lru_cache(maxsize=4096)
 def _said(
-    language: str, heading: str, topic: str, entity: str, lang: str, observed: int, window: int, expected: float,
-    sources: int, languages: str, share: int,
+    language: str, heading: str, again: str, topic: str, entity: str, lang: str, observed: int, window: int,
+    expected: float, sources: int, languages: str, share: int,
 ) -> tuple[str, str, str]:  # fmt: skip
     catalogue = CATALOGUE[language]
     subject = topic.replace("_", " ") if entity == "*" else entity
     where = _plain(f"{subject} ({catalogue['all_langs'] if lang == '*' else lang})")
     counted = catalogue["counted"].format(observed=observed, window=window, expected=expected)
     spread = catalogue["spread"].format(sources=sources, languages=languages, share=share)
-    return catalogue[heading].format(where=where), counted, spread
+    said = catalogue[heading].format(where=where)
+    return catalogue[again].format(said=said) if again else said, counted, spread
 
 
 def _plain(title: str) -> str:

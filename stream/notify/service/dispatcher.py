@@ -16,7 +16,7 @@ from typing import Protocol
 
 import structlog
 
-from crosswind.errors import DatabaseError, DataError
+from crosswind.errors import CrosswindError, DatabaseError, DataError
 from crosswind.stream.domain.contract import Alert
 from crosswind.stream.notify.domain.pace import Pace
 from crosswind.stream.notify.domain.subscription import Channel
@@ -260,5 +260,7 @@ class Dispatcher:
         except TimeoutError:
             return Reply(None, f"no answer within {self._send_seconds:.0f} s")
         except Exception as error:  # whatever a channel's library raises must not end the dispatcher
-            _log.warning("a message could not be sent", message=message.message_id, error=type(error).__name__)
-            return Reply(None, type(error).__name__)
+            # Ours say what to do, e.g. about a wrong seal key; a library's may hold the target's secrets.
+            said = str(error) if isinstance(error, CrosswindError) else type(error).__name__
+            _log.warning("a message could not be sent", message=message.message_id, error=said)
+            return Reply(None, said)

@@ -168,6 +168,16 @@ def test_a_late_article_is_seen_where_there_was_none(world: World) -> None:
     assert [alert.cause for alert in found][:2] == ["opened", "fired"]
 
 
+def test_a_late_article_about_something_else_tells_no_surge_again(world: World) -> None:
+    """Each tick is of a fresh engine: what has been told is remembered over a restart."""
+    told = world.tick_at(14.5)
+    assert {alert.state for alert in told if alert.topic == "credit"} >= {"firing", "resolved"}
+    other = next(item for item in short_feed() if item.mention.topic == "macro" and not item.negative)
+    late = replace(other.mention, article_id=f"{10**8:032x}", title_key="late", minute=START + timedelta(hours=10.5))
+    world.ingest([replace(other, mention=late)])
+    assert [alert for alert in world.tick_at(14.6) if alert.cause in ("opened", "fired")] == []
+
+
 def test_a_late_article_corrects_a_firing_alert_but_never_unsays_it(world: World) -> None:
     fired = next(alert for alert in world.tick_at(10) if alert.cause == "fired" and alert.topic == "credit")
     good = next(item for item in short_feed() if item.mention.topic == "credit" and not item.negative)

@@ -1,6 +1,7 @@
 """`crosswind alerts scorecard --truth`, as it is typed, on a run whose crisis is known."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,11 @@ from crosswind.errors import DataError
 from crosswind.stream.adapters.postgres import alert_orders
 from crosswind.stream.alert_cli import app
 from crosswind.stream.domain.contract import Alert
-from crosswind.stream.service.rules import DEFAULT
+from crosswind.stream.domain.series import Series
+from crosswind.stream.domain.watch import NO_DATA
+from crosswind.stream.replay.leads import leads
+from crosswind.stream.replay.truth import Event
+from crosswind.stream.service.rules import DEFAULT, parse_rules, rule_set
 from tests.integration.alerts.world import END, ONSET, World, short_feed
 from tests.unit.alerts.feeds import START
 
@@ -82,6 +87,22 @@ def test_it_says_what_the_months_figure_is_of(
     assert f"{alert.rule_version}*" in shown
     assert f"{card['told_per_month'] * series:.4f}  the whole rule" in shown
     assert "* not in the rules now" in shown
+
+
+@pytest.mark.parametrize(("kind", "lang"), [("run", "*"), ("language", "en")])
+def test_a_rule_of_a_language_or_the_whole_run_has_a_lead_and_the_silent_feed_none(
+    engine: Engine, kind: str, lang: str
+) -> None:
+    rules = parse_rules(DEFAULT.read_bytes().replace(b"[topic, topic-language, entity]", f"[{kind}]".encode()))
+    world = World(engine, rules=lambda: rule_set(rules))
+    world.ingest([replace(item, mention=replace(item.mention, lang="en")) for item in short_feed()])
+    told = world.tick_at(END)
+    event = Event("run", START + timedelta(hours=ONSET), START + timedelta(hours=ONSET + 3), Series("*", lang))
+    since, until, found = alert_orders.fired(engine, "live", 90)
+    assert {one.lang for one in found} == {lang}
+    assert {lead.detected for lead in leads(found, [event], since, until).values()} == {1}
+    assert NO_DATA in {alert.rule for alert in told}
+    assert NO_DATA not in {one.rule for one in found}
 
 
 def test_a_truth_that_cannot_be_read_is_said_before_the_database_is_asked(tmp_path: Path) -> None:

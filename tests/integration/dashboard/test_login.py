@@ -10,10 +10,13 @@ from sqlalchemy import Connection, Engine, text
 from typer.testing import CliRunner
 
 from crosswind.dashboard.login import FAILURES, Throttle
+from crosswind.dashboard.subscriptions_page import own
 from crosswind.dashboard.users_cli import app
 from crosswind.errors import DataError
 from crosswind.stream.adapters.postgres import accounts as accounts_module
-from crosswind.stream.adapters.postgres.accounts import Accounts, Role
+from crosswind.stream.adapters.postgres.accounts import Accounts, Person, Role
+from crosswind.stream.adapters.postgres.subscriptions import Subscriptions
+from crosswind.stream.notify.domain.subscription import Channel, Draft, Standing
 from tests.newsroom import add_incident, fill
 from tests.processes import wait_for
 from tests.served import served
@@ -58,6 +61,14 @@ def test_who_logs_in_goes_where_they_wanted(client: httpx.Client) -> None:
     assert client.get("/api/v1/me").status_code == 401
 
 
+def test_a_page_of_more_fields_than_any_has_leads_to_the_start_page(client: httpx.Client) -> None:
+    much = "/series?" + "&".join(f"a{n}=1" for n in range(51))
+    refused = client.get(much, headers={"Accept-Language": "zh"}, follow_redirects=True)
+    assert (refused.status_code, 'name="next" value="/?ui=zh"' in refused.text) == (200, True)
+    form = {"name": "viewer", "password": PASSWORD, "next": much}
+    assert client.post("/login", data=form).headers["location"] == "/"
+
+
 def test_a_login_that_was_ended_elsewhere_is_over(client: httpx.Client, accounts: Accounts) -> None:
     log_in(client, "analyst")
     accounts.add("analyst", PASSWORD + "!", Role.VIEWER)
@@ -69,6 +80,31 @@ def test_too_many_wrong_passwords_must_wait(client: httpx.Client) -> None:
     assert found == [401] * 5 + [429]
     assert log_in(client, "viewer").status_code == 429
     assert log_in(client, "analyst").status_code == 303
+
+
+def log_in_from(client: httpx.Client, forwarded: str, name: str, password: str) -> int:
+    form = {"name": name, "password": password, "next": "/"}
+    return client.post("/login", data=form, headers={"X-Forwarded-For": forwarded}).status_code
+
+
+def test_who_says_to_come_from_elsewhere_must_wait_all_the_same(client: httpx.Client, accounts: Accounts) -> None:
+    found = [log_in_from(client, f"10.0.0.{n}", "viewer", "wrong") for n in range(6)]
+    assert found == [401] * 5 + [429]
+    assert {entry["address"] for entry in accounts.noted()} == {"127.0.0.1"}
+
+
+def test_behind_a_trusted_proxy_one_persons_failures_make_nobody_else_wait(
+    accounts: Accounts, database_url: str
+) -> None:
+    with (
+        served(database_url, auth="local", trusted_proxies="127.0.0.1") as address,
+        httpx.Client(base_url=address, headers={"Origin": address}, timeout=20) as client,
+    ):
+        # what somebody sends stays to the left of what the proxy saw
+        found = [log_in_from(client, f"10.0.0.{n}, 203.0.113.9", f"name{n}", "wrong") for n in range(21)]
+        assert found == [401] * 20 + [429]
+        assert log_in_from(client, "198.51.100.4", "viewer", PASSWORD) == 303
+    assert {entry["address"] for entry in accounts.noted()} == {"203.0.113.9", "198.51.100.4"}
 
 
 def test_a_burst_of_wrong_passwords_must_wait_too(client: httpx.Client) -> None:
@@ -177,6 +213,16 @@ def test_a_silence_is_made_and_ended(client: httpx.Client) -> None:
     assert client.post("/api/v1/silences", json={"matchers": ["nonsense"], "hours": 2}).status_code == 400
 
 
+@pytest.mark.parametrize("name", ["بانک ملی\u200cها", "क्\u200dष", "B" * 512])
+def test_whatever_name_an_article_may_have_can_be_silenced(client: httpx.Client, name: str) -> None:
+    log_in(client, "analyst")
+    matchers = [f"entity={name}", "severity!=critical"]
+    answer = client.post("/api/v1/silences", json={"matchers": matchers, "hours": 2})
+    assert (answer.status_code, answer.json()["matchers"][0]["value"]) == (200, name)
+    for other in (name + "\u202e", "A  B", "B" * 513):
+        assert client.post("/api/v1/silences", json={"matchers": [f"entity={other}"], "hours": 2}).status_code == 400
+
+
 def test_a_form_of_our_own_pages_says_null_and_is_heard(client: httpx.Client) -> None:
     log_in(client, "viewer")
     form = {"Origin": "null", "Sec-Fetch-Site": "same-origin"}
@@ -206,6 +252,37 @@ def test_a_short_password_is_refused(accounts: Accounts) -> None:
         accounts.add("new", "short", Role.VIEWER)
 
 
+def test_a_removed_account_leaves_no_subscription_that_is_served_or_inherited(engine: Engine) -> None:
+    accounts, stores = Accounts(engine), [Subscriptions(engine, run) for run in ("live", "other")]
+    accounts.add("ada", PASSWORD, Role.ANALYST)
+    accounts.add("bob", PASSWORD, Role.ANALYST)
+    ada, bob = accounts.all()
+    for store in stores:
+        store.add(own(ada), Draft(Channel.WEBHOOK, "https://hook.example/a", "hers"), lane="l", shown="s", sealed="x")
+    ended = stores[0].add(own(ada), Draft(Channel.STREAM, name="ended"), lane="l", shown="s", sealed="x")
+    stores[0].stand(ended, Standing.UNSUBSCRIBED)
+    stores[0].add(own(bob), Draft(Channel.STREAM, name="his"), lane="l", shown="s", sealed="x")
+    assert accounts.remove("ada") == 2
+    accounts.add("ada", PASSWORD, Role.ANALYST)
+    assert stores[0].list(own(ada)) == []
+    found = {(one.owner, one.draft.name): (one.state, one.state_reason) for one in stores[0].list()}
+    assert found == {
+        ("removed:ada", "hers"): (Standing.DISABLED, "its account was removed"),
+        ("removed:ada", "ended"): (Standing.UNSUBSCRIBED, ""),
+        ("user:bob", "his"): (Standing.ACTIVE, ""),
+    }
+    assert accounts.remove("ada") == 0
+
+
+def test_who_comes_back_from_a_provider_finds_their_subscriptions_disabled(engine: Engine) -> None:
+    accounts, store = Accounts(engine), Subscriptions(engine, "live")
+    ada, _ = accounts.log_in_as(Person("https://id.example", "42", "ada"), Role.ANALYST)
+    store.add(own(ada), Draft(Channel.STREAM, name="hers"), lane="l", shown="s", sealed="x")
+    assert accounts.remove(ada.name) == 1
+    back, _ = accounts.log_in_as(Person("https://id.example", "42", "ada"), Role.ANALYST)
+    assert [one.state for one in store.list(own(back))] == [Standing.DISABLED]
+
+
 def test_accounts_are_kept_by_the_command_line(database_url: str) -> None:
     def run(*arguments: str) -> str:
         result = CliRunner().invoke(app, ["users", *arguments, "--database-url", database_url])
@@ -214,6 +291,6 @@ def test_accounts_are_kept_by_the_command_line(database_url: str) -> None:
 
     assert re.search("ada is analyst; password: .{20}", run("add", "ada", "--role", "analyst"))
     assert run("list").split() == ["analyst", "ada"]
-    run("remove", "ada")
+    assert run("remove", "ada") == "ada is removed; subscriptions disabled: 0\n"
     assert run("list") == ""
     assert "remove account" in run("audit")

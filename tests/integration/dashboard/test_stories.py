@@ -64,6 +64,16 @@ def test_cards_and_novelty_follow_the_view(reader: Reader, view: View) -> None:
     assert all("de" in card.langs for card in told.cards) or not view.langs
 
 
+def test_a_hidden_filter_of_topics_does_not_narrow_the_stories_of_a_name(reader: Reader) -> None:
+    name = View(range="all", entity="Acme")
+    filtered, plain = (
+        story_queries.told(reader, view, reader.status()) for view in (replace(name, topics=("rates",)), name)
+    )
+    assert filtered == plain
+    assert plain is not None
+    assert plain.cards
+
+
 def _holds(view: View, one: ScoredArticle) -> bool:
     return (
         (not view.entity or view.entity in one.article.entities)

@@ -11,9 +11,11 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from crosswind.dashboard.client import Client
+from crosswind.dashboard.running_backtests import Asked, Backtests
 from crosswind.dashboard.subscription_models import SubscriptionIn
 from crosswind.dashboard.work_models import BacktestIn
 from crosswind.errors import DataError
+from crosswind.settings import Settings
 from crosswind.stream.adapters.postgres.accounts import Accounts, Role
 from crosswind.stream.adapters.postgres.engine import connect
 from crosswind.stream.adapters.postgres.runs import save_run
@@ -57,10 +59,34 @@ def test_rules_are_previewed_then_saved_and_never_over_somebody_elses(client: Cl
         client.preview("rules: 7")
 
 
-def test_a_backtest_is_started_watched_and_read(client: Client) -> None:
+def shown(client: Client, ident: str, *inputs: tuple[str, str, str], **state: str) -> str:
+    """What the page's callback draws there."""
+    given = [{"id": name, "property": what, "value": value} for name, what, value in inputs]
+    body = {
+        "output": f"{ident}.children", "outputs": {"id": ident, "property": "children"}, "inputs": given,
+        "changedPropIds": ["url.pathname"],
+        "state": [{"id": "url", "property": what, "value": value} for what, value in state.items()],
+    }  # fmt: skip
+    answer = client._http.post("/_dash-update-component", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
+def test_a_file_of_rules_that_cannot_be_read_is_said_on_their_page(client: Client, rules: Path) -> None:
+    rules.write_bytes(rules.read_bytes() + "\n# Schwelle für Europa\n".encode("latin-1"))
+    address = ("url", "pathname", "/rules"), ("url", "search", ""), ("pulse", "data", "")
+    assert "the rules in rules.yaml cannot be read" in shown(client, "rules", *address)
+    assert "the rules in rules.yaml cannot be read" in shown(client, "rules-editor", address[0], search="")
+
+
+def test_a_backtest_is_started_watched_and_read(client: Client, engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected onset"):
         client.backtest(BacktestIn(name="wrong", truth="a,b\n1,2"))
     assert client.backtest(BacktestIn(name="first", truth=TRUTH)).state == "running"
+    other = Backtests(Settings(data_dir=tmp_path / "data"), engine)  # of another dashboard on this folder
+    assert [one.state for one in other.unfinished().values()] == ["running"]
+    with pytest.raises(DataError, match="a backtest is running"):
+        other.start("second", Asked("sample", [], ""), "", TRUTH)
     deadline = time.monotonic() + DEADLINE
     while (found := client.backtest_of("first")).state == "running":
         assert time.monotonic() < deadline, found

@@ -13,9 +13,11 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from sqlalchemy import Engine, text
 
+from crosswind.export import bundle, registry
 from crosswind.export.bundle import MODEL, verify
 from crosswind.settings import Settings
 from crosswind.stream.adapters.metrics import Metrics
+from crosswind.stream.adapters.onnx_scorer import NO_MEANING
 from crosswind.stream.adapters.postgres.deployments import PostgresDeployments
 from crosswind.stream.adapters.swap import WARM_SECONDS, SwapScorer
 from crosswind.stream.adapters.swap_loop import Follower, open_scorer, run_swaps
@@ -182,7 +184,7 @@ def test_rollback_after_the_former_was_freed(stage: Stage, tmp_path: Path, reaso
     version, address = stage.book.before("live") or ("", "")
     wished = stage.book.wish("live", Slot.LIVE, version, address, reason=reason)
     stage.follower.tick()
-    assert stage.outcome(wished) == ("active", "")
+    assert stage.outcome(wished) == ("active", NO_MEANING)  # which the tests' bundle has not
     assert stage.scorer.version == version == verify(stage.bundles["tiny"]).version
 
 
@@ -190,7 +192,7 @@ def test_a_rollback_is_followed_by_a_worker_that_starts(stage: Stage, tmp_path: 
     one_language_more(stage, tmp_path)
     wished = stage.wish("same", reason="rollback")
     assert open_scorer(stage.settings, stage.engine).version == wished.version
-    assert stage.outcome(wished) == ("active", "")
+    assert stage.outcome(wished) == ("active", NO_MEANING)  # which the tests' bundle has not
 
 
 def test_a_rollback_to_other_labels_is_refused(stage: Stage) -> None:
@@ -320,3 +322,31 @@ def test_the_task_follows_a_wish_by_itself_and_shows_the_live_model(stage: Stage
     shown = {sample.labels["model"]: sample.value for metric in stage.metrics.provider.collect()
              for sample in metric.samples}  # fmt: skip
     assert [version for version, value in shown.items() if value] == [verify(stage.bundles["opposite"]).version]
+
+
+def test_after_an_upgrade_a_deployed_default_is_what_the_package_ships_now(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was live before it may be a bad bundle that was rolled back from."""
+    bad = stage.wish("opposite")
+    stage.follower.tick()
+    old, new = (variant(stage.bundles["tiny"], tmp_path / name, name) for name in ("shipped-1", "shipped-2"))
+    ship(monkeypatch, old)
+    wished = stage.book.wish("live", Slot.LIVE, verify(old).version, "default", reason="deploy")
+    stage.follower.tick()
+    assert open_scorer(stage.settings, stage.engine).version == wished.version != bad.version
+    ship(monkeypatch, new)
+    for _ in range(2):  # it is live now, and still not the version that was wished for
+        assert open_scorer(stage.settings, stage.engine).version == verify(new).version
+    last = stage.book.outcomes("live", wished.seq)[-1]
+    assert last["kind"] == "active"
+    assert last["message"].startswith(f"the package ships this one now; {wished.version} was deployed")
+    live = stage.book.live_at("live")
+    assert live is not None
+    assert (live.version, live.address) == (verify(new).version, "default")
+
+
+def ship(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Makes it the bundle that the package ships."""
+    for module in (bundle, registry):
+        monkeypatch.setattr(module, "SHIPPED", folder)

@@ -12,8 +12,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 from sqlalchemy import Engine, text
 from typer.testing import CliRunner
 
+from crosswind import models_cli
 from crosswind.answers import answers
 from crosswind.errors import ModelError, SettingsError
+from crosswind.export import bundle, registry
 from crosswind.export.bundle import verify
 from crosswind.export.registry import fetch
 from crosswind.models_cli import app
@@ -188,3 +190,29 @@ def test_rescore_reports_and_times_are_checked(invoke: Invoke, engine: Engine, t
 def test_shadow_needs_a_candidate(invoke: Invoke) -> None:
     with pytest.raises(ModelError, match="no bundle is in shadow"):
         invoke("models", "shadow")
+
+
+def test_the_shipped_bundle_is_deployed_by_the_version_that_is_shown(
+    invoke: Invoke, worker: Follower, two: tuple[Path, Path], tmp_path: Path, tiny_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    shipped = variant(tiny_bundle, tmp_path / "shipped", "shipped")
+    for module in (bundle, registry, models_cli):
+        monkeypatch.setattr(module, "SHIPPED", shipped)
+    version = invoke("models", "list")[0]["version"]
+    assert version == verify(shipped).version
+    assert invoke("models", "deploy", version)["version"] == version
+    assert invoke("models", "deploy", str(two[0]))["version"] != version
+    assert invoke("models", "rollback", "--to", version)["taken_up"] is True
+    assert invoke("models", "at", "2999-01-01T00:00Z")["address"] == "default"
+
+
+def test_that_no_stories_will_be_told_is_said_where_a_bundle_is_added_and_deployed(
+    invoke: Invoke, worker: Follower, two: tuple[Path, Path]
+) -> None:
+    said = "no new stories will be told"  # the tests' bundle has no output `meaning`
+    assert said in invoke("models", "add", str(two[0]))["remark"]
+    assert said in invoke("models", "deploy", "opposite")["remark"]
+    assert said in CliRunner().invoke(app, ["models", "deploy", str(two[1])]).output
+    active = [row for row in invoke("models", "history") if row["what"] == "active"]
+    assert all(said in row["message"] for row in active)

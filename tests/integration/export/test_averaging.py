@@ -62,3 +62,12 @@ def test_one_model_or_others_that_do_not_fit_are_refused(first: Path, tmp_path: 
     with pytest.raises(ModelError, match="trained on from one another"):
         average([first, tmp_path / "other"], tmp_path / "mean", ROWS)
     assert not (tmp_path / "mean").exists()
+
+
+def test_it_speaks_the_languages_of_all(first: Path, second: Path, tmp_path: Path) -> None:
+    network, tokenizer, manifest = load_model(second)
+    known = set(manifest.languages)
+    manifest.languages = ["ro", "de"]
+    save_model(second, network, tokenizer, manifest)
+    mean = average([first, second], tmp_path / "mean", ROWS)
+    assert mean.languages == sorted(known | {"ro", "de"}) != sorted(known)

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from typer.testing import CliRunner
 
-from crosswind.errors import BundleError
+from crosswind.errors import BundleError, ModelError
 from crosswind.export.bundle import MODEL, verify
+from crosswind.export.cli import app
 from crosswind.export.inspect import check
 from crosswind.export.running import encode, run_graph
 from crosswind.models.rows import Row
@@ -19,6 +21,10 @@ torch = pytest.importorskip("torch", reason="needs crosswind[train]")
 pytest.importorskip("optimum.exporters.onnx", reason="needs crosswind[train]")
 
 from transformers import (  # noqa: E402
+    AlbertConfig,
+    AlbertForSequenceClassification,
+    BartConfig,
+    BartForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
     DistilBertConfig,
@@ -100,3 +106,38 @@ def test_a_disk_that_fills_half_way_through_an_export_leaves_the_former_bundle(m
     assert said.startswith((BundleError.__name__, "ModelError"))
     assert verify(tmp_path / "b") == before
     assert not list(tmp_path.glob(".b.*"))
+
+
+@pytest.mark.parametrize(("kind", "said"), [("albert", "the architecture albert cannot be brought to int8; .*fp32"),
+                                            ("bart", "the architecture bart does not run on one text")])  # fmt: skip
+def test_an_architecture_that_does_not_go_is_named(kind: str, said: str, model_dir: Path, tmp_path: Path) -> None:
+    size = len(SPECIAL) + len(WORDS)
+    if kind == "albert":
+        config = AlbertConfig(vocab_size=size, embedding_size=48, hidden_size=48, num_hidden_layers=2,
+                              num_attention_heads=4, intermediate_size=96, id2label=LABELS)  # fmt: skip
+        AlbertForSequenceClassification(config).save_pretrained(tmp_path / "foreign")
+    else:
+        bart = BartConfig(vocab_size=size, d_model=48, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4,
+                          decoder_attention_heads=4, encoder_ffn_dim=96, decoder_ffn_dim=96, id2label=LABELS,
+                          pad_token_id=0, bos_token_id=2, eos_token_id=3, decoder_start_token_id=3)  # fmt: skip
+        BartForSequenceClassification(bart).save_pretrained(tmp_path / "foreign")
+    (tmp_path / "foreign" / "tokenizer.json").write_bytes((model_dir / "tokenizer.json").read_bytes())
+    rows = [Row(text=text, lang="en", source="t") for text in sentences(20)]
+    with pytest.raises(ModelError, match=said):
+        export_bundle(Request(tmp_path / "foreign", tmp_path / "b", rows, sentences(20), sentences(10), "int8"))
+    assert not (tmp_path / "b").exists()
+
+
+def test_who_exports_a_bundle_of_one_head_is_told_what_it_is_good_for(model_dir: Path, tmp_path: Path) -> None:
+    config = BertConfig(vocab_size=len(SPECIAL) + len(WORDS), hidden_size=48, num_hidden_layers=1,
+                        num_attention_heads=4, intermediate_size=96, id2label=LABELS)  # fmt: skip
+    BertForSequenceClassification(config).save_pretrained(tmp_path / "foreign")
+    (tmp_path / "foreign" / "tokenizer.json").write_bytes((model_dir / "tokenizer.json").read_bytes())
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"text": text, "lang": "en"}) + "\n" for text in sentences(20)))
+    for model, told in ((tmp_path / "foreign", True), (model_dir, False)):
+        found = CliRunner().invoke(
+            app, ["export", str(model), "--out", str(tmp_path / "b"), "--precision", "fp32", "--texts", str(texts)]
+        )
+        assert found.exit_code == 0, found.exception
+        assert ("this bundle has no head topic: Crosswind's worker" in found.output) == told

@@ -1,8 +1,11 @@
 """The player and its commands against the embedded broker, the RSS reader against a real web server."""
 
+import itertools
 import json
+import os
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,9 +17,11 @@ from typer.testing import CliRunner
 
 from crosswind.errors import BrokerError
 from crosswind.settings import Settings
+from crosswind.stream.adapters.kafka import embedded
 from crosswind.stream.adapters.kafka.dead_letters import REASON
 from crosswind.stream.adapters.kafka.embedded import EmbeddedBroker, free_port
 from crosswind.stream.adapters.kafka.topics import MAX_MESSAGE, ensure_topics
+from crosswind.stream.feed import player
 from crosswind.stream.feed.cli import app
 from crosswind.stream.feed.player import connect_producer, open_feed, play
 from crosswind.stream.feed.rss import FeedState, Outcome, make_client, visit
@@ -102,7 +107,11 @@ def test_broker_that_dies_is_an_error_with_the_count(tmp_path: Path) -> None:
 class _Site(BaseHTTPRequestHandler):
     """/rss answers conditional requests; /huge drips without end; every other path fails."""
 
+    before: Callable[[str], None] = staticmethod(lambda path: None)
+    """Called with the path before an answer."""
+
     def do_GET(self) -> None:
+        self.before(self.path)
         if self.path == "/rss" and self.headers.get("If-None-Match") == '"one"':
             self._answer(304, b"")
         elif self.path == "/rss":
@@ -159,3 +168,48 @@ def test_rss_command_sends_what_is_new_and_remembers(broker: str, site: str, tmp
     outcomes = [[json.loads(line)["outcome"] for line in result.stdout.splitlines()] for result in (first, second)]
     assert outcomes == [["new", "failed"], ["unchanged", "backing_off"]]
     assert sorted(record.key for record in consume(broker, "news.raw", 2)) == [b"g1", b"g2"]
+
+
+@pytest.fixture
+def outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a broker that is away for the first round and back for the second; the third is told to stop."""
+    broker, tries, rounds = EmbeddedBroker(tmp_path / "broker.log"), itertools.count(1), itertools.count(1)
+    address = broker.start()
+
+    def connect(*arguments: Any, **options: Any) -> player.Producer:
+        if next(tries) == 1:
+            broker.stop()
+        elif not broker.running:
+            ensure_topics(Settings(), broker.start())
+        return connect_producer(*arguments, **options, bootstrap_seconds=0.5)
+
+    def before(path: str) -> None:
+        if path == "/rss" and next(rounds) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(embedded, "free_port", lambda: int(address.split(":")[1]))
+    monkeypatch.setattr(player, "connect_producer", connect)
+    monkeypatch.setattr(_Site, "before", staticmethod(before))
+    yield address
+    broker.stop()
+
+
+def test_rss_in_rounds_outlives_a_broker_that_is_away(outage: str, site: str, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    command = ["feed", "rss", f"{site}/rss", f"{site}/gone", "--kafka", outage, "--state", str(state), "--json"]
+    result = run(app, [*command, "--every", "0.1"])
+    assert result.exit_code == 0, result.output
+    assert "cannot reach Kafka" in result.stderr
+    assert "next round" in result.stderr
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [(visited["url"][-4:], visited["outcome"]) for visited in found] == [
+        ("gone", "failed"), ("/rss", "new"), ("gone", "backing_off"),
+    ]  # fmt: skip
+    assert sorted(record.key for record in consume(outage, "news.raw", 2)) == [b"g1", b"g2"]
+
+
+def test_a_single_round_of_rss_ends_with_the_broker(outage: str, site: str, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    result = run(app, ["feed", "rss", f"{site}/rss", "--kafka", outage, "--state", str(state)])
+    assert isinstance(result.exception, BrokerError)
+    assert not state.exists()

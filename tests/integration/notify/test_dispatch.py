@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography.fernet import Fernet
 from sqlalchemy import Engine, text
 from standardwebhooks import Webhook
 
@@ -14,12 +15,12 @@ from crosswind.settings import load_settings
 from crosswind.stream.adapters.postgres.outbox import PostgresOutbox
 from crosswind.stream.adapters.postgres.subscriptions import Subscriptions
 from crosswind.stream.notify.adapters.senders import Senders
-from crosswind.stream.notify.adapters.vault import Sealed, rotated
+from crosswind.stream.notify.adapters.vault import Sealed, Vault, rotated
 from crosswind.stream.notify.domain.pace import FIRST
 from crosswind.stream.notify.domain.subscription import Channel, Filter, Standing
 from crosswind.stream.notify.domain.timing import quiet_hours
 from crosswind.stream.notify.service import dispatcher
-from crosswind.stream.notify.service.dispatcher import Dispatcher
+from crosswind.stream.notify.service.dispatcher import Dispatcher, Outcome, Reply, Result
 from tests.notify_helpers import KEY, VAULT, Receiver, alert, fire, receiver, rows, subscribe
 
 FAST = tuple(timedelta(seconds=0.05) for _ in range(6))
@@ -81,6 +82,17 @@ def test_a_template_that_fails_is_told_in_the_log(engine: Engine, there: Receive
     assert rows(engine, "SELECT outcome, status, detail FROM delivery") == [
         ("sent", 200, "our own text: the template failed: TypeError")
     ]
+
+
+def test_secrets_that_another_key_sealed_say_what_to_do_in_the_log(engine: Engine, there: Receiver) -> None:
+    new = subscribe(engine, there.address + "/ok")
+    other = Vault([Fernet.generate_key().decode()])
+    Subscriptions(engine, "live").seal(new, other.seal(Sealed(there.address + "/ok")))
+    fire(engine, alert())
+    dispatch(engine, "SELECT count(*) > 0 FROM delivery")
+    [detail] = rows(engine, "SELECT DISTINCT detail FROM delivery")[0]
+    assert "CROSSWIND_SEAL_KEY" in detail
+    assert there.got == []
 
 
 def test_both_keys_sign_while_they_are_exchanged(engine: Engine, there: Receiver) -> None:
@@ -215,3 +227,36 @@ def test_a_zone_that_this_machine_does_not_know_is_logged_and_holds_up_nobody(en
     assert ends == [("failed", FIRST + 1), ("sent", 1)]
     tried = rows(engine, "SELECT DISTINCT attempt, outcome FROM delivery WHERE detail LIKE '%Atlantis%' ORDER BY 1")
     assert tried == [*((n, "retry") for n in range(1, len(FAST) + 1)), (len(FAST) + 1, "failed")]
+
+
+def held_then_sent(engine: Engine) -> list[list[tuple[str, str]]]:
+    """Holds all that waits until one moment, then sends it: incident and cause, claim by claim."""
+    box, claims, now = PostgresOutbox(engine), list[list[tuple[str, str]]](), datetime.now(UTC)
+    while found := box.claim("d", 100, {}, 60.0):
+        box.record("d", [Result(one, Outcome.HELD, now, Reply(None), now + timedelta(hours=1)) for one in found])
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE message SET due_at = (SELECT min(due_at) FROM message) - interval '2 hours'"))
+    while found := box.claim("d", 100, {}, 60.0):
+        claims.append([(one.alerts[0].incident_id, one.alerts[0].cause) for one in found])
+        assert box.claim("e", 100, {}, 60.0) == []  # the ends do not go while the beginnings are under way
+        box.record("d", [Result(one, Outcome.SENT, now, Reply(200)) for one in found])
+    return claims
+
+
+def test_what_was_held_is_sent_in_its_order_and_no_end_before_its_beginning(engine: Engine) -> None:
+    subscribe(engine, "http://127.0.0.1:1/")
+    names = [f"inc{n}" for n in range(6)]
+    for n, name in enumerate(names):
+        fire(engine, alert(2 * n + 1, name))
+        fire(engine, alert(2 * n + 2, name, state="resolved", cause="resolved"))
+    assert held_then_sent(engine) == [[(name, cause) for name in names] for cause in ("fired", "resolved")]
+
+
+def test_under_a_cap_what_is_critical_goes_first_and_the_rest_in_its_order(engine: Engine) -> None:
+    subscribe(engine, "http://127.0.0.1:1/", cap_per_hour=100)
+    fire(engine, *(alert(n, f"small{n}") for n in (1, 2)))
+    fire(engine, alert(3, "crisis", severity="critical"))
+    fire(engine, alert(4, "crisis", severity="critical", state="resolved", cause="resolved"))
+    fire(engine, alert(5, "small5"))
+    sent = [one for claim in held_then_sent(engine) for one in claim]
+    assert sent == [("crisis", "fired"), ("crisis", "resolved"), *((f"small{n}", "fired") for n in (1, 2, 5))]

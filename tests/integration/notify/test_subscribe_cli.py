@@ -92,3 +92,33 @@ def test_a_dashboard_that_is_not_there_is_said() -> None:
     words = ["subscribe", "--channel", "stream", "--address", "http://127.0.0.1:9"]
     with pytest.raises(ServiceError, match="does not answer"):
         CliRunner().invoke(app, words, catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("--lang", "German"), "language 'German' is no ISO 639 code; detected are .*de"),
+        (("--lang", "qq"), "language 'qq'"),
+        (("--template", "missing.txt"), "cannot read the template missing.txt"),
+    ],
+)
+def test_what_would_match_nothing_is_refused(database_url: str, tmp_path: Path, words: list[str], what: str) -> None:
+    with pytest.raises(DataError, match=what):
+        call(database_url, tmp_path, "subscribe", "--channel", "stream", *words)
+
+
+def test_languages_are_taken_in_any_case(database_url: str, tmp_path: Path) -> None:
+    call(database_url, tmp_path, "subscribe", "--channel", "stream", "--lang", "DE", "--lang", "pt-BR", "--lang", "ms")
+    shown = json.loads(call(database_url, tmp_path, "subscriptions", "list", "--json").stdout)
+    assert shown[0]["languages"] == ["de", "pt", "ms"]
+
+
+def test_topics_are_taken_in_any_case_and_one_that_is_not_the_shipped_models_is_said(
+    database_url: str, tmp_path: Path
+) -> None:
+    words = ("--channel", "stream", "--topic", "Credit", "--topic", "ESG")
+    said = call(database_url, tmp_path, "subscribe", *words).stderr
+    assert "topic 'ESG': the shipped model has no such topic" in said
+    assert "Credit" not in said
+    shown = json.loads(call(database_url, tmp_path, "subscriptions", "list", "--json").stdout)
+    assert shown[0]["topics"] == ["credit", "ESG"]

@@ -134,7 +134,10 @@ def test_it_fires_no_sooner_and_resolves_no_sooner_than_the_policy_says(signals,
 def test_a_restart_from_json_changes_nothing(signals, policy: Policy, cut: int) -> None:
     whole = _run(signals, policy)
     incident, before = _run(signals[:cut], policy)
-    memory = Memory({SUBJECT.key: incident} if incident else {}, {SUBJECT.key: (START,)})
+    memory = Memory(
+        {SUBJECT.key: incident} if incident else {}, {SUBJECT.key: (START,)}, {SUBJECT.key: START},
+        frozenset({SUBJECT.key}),
+    )  # fmt: skip
     assert from_json(msgspec.json.decode(msgspec.json.encode(to_json(memory)))) == memory
     incident, after = _run(signals[cut:], policy, incident, min(cut, len(signals)))
     assert (incident, before + after) == whole

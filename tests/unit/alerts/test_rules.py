@@ -39,6 +39,7 @@ def test_shipped_rules_satisfy_the_schema(path: Path) -> None:
         (TEXT + "    detector: magic", "detector"),
         (TEXT + "    for: soon", "for"),
         (TEXT + "    for: 90s", "whole minutes"),
+        (TEXT + "    repeat: 0m", "would tell every minute"),
         (TEXT + "    keep_firing: 60000000000000m", "too long; the longest is 366d"),
         (TEXT + f"    keep_firing: {'9' * 5000}m", "no duration"),
         (TEXT + "    flapping: {within: 300000000d}", "too long"),
@@ -57,6 +58,13 @@ def test_a_wrong_file_says_what_is_wrong(text: str, what: str) -> None:
 def test_a_value_that_is_not_what_it_looks_like_is_no_rule_file(text: str) -> None:
     with pytest.raises(SettingsError, match="not a rule file"):
         parse_rules(text.encode())
+
+
+def test_a_date_that_is_none_is_no_file_of_rule_tests(tmp_path: Path) -> None:
+    path = tmp_path / "t.yaml"
+    path.write_text("version: 1\ntests: [{name: a, start: 2026-02-30, input: [], expect: []}]")
+    with pytest.raises(SettingsError, match="no file of rule tests"):
+        run_tests(path)
 
 
 def test_a_version_follows_what_a_rule_answers() -> None:

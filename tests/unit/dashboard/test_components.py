@@ -1,11 +1,12 @@
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from dash import html
 
 from crosswind.dashboard.components import (
+    _STATES,
     alert_list,
     article_table,
     freshness,
@@ -14,8 +15,10 @@ from crosswind.dashboard.components import (
     safe_href,
     scope_of,
 )
+from crosswind.dashboard.inbox import actions
 from crosswind.dashboard.queries import MAX_INCIDENTS, Article, ArticlePage, Incident, Status
-from crosswind.dashboard.view import View
+from crosswind.dashboard.view import Pick, View
+from crosswind.stream.domain.incident import State
 
 AT = datetime(2026, 3, 2, 9, tzinfo=UTC)
 HOSTILE = "<script>alert(1)</script> \u202e<img src=x onerror=alert(2)>"
@@ -107,6 +110,50 @@ def test_the_articles_of_an_entitys_incident_are_on_its_own_page() -> None:
     card = incident_card(incident(topic="*", entity="Acme & Co"), View(range="6h"))
     hrefs = [str(part.href) for part in parts(card) if getattr(part, "href", None)]
     assert [href.startswith("/series?range=6h&entity=Acme+%26+Co&pick=%2A,2026") for href in hrefs] == [True]
+
+
+def link(given: Incident, view: View, until: datetime | None = None) -> View:
+    """Where an alert's card says that its articles are."""
+    (href,) = (str(part.href) for part in parts(incident_card(given, view, until=until)) if getattr(part, "href", None))
+    return View.from_query(href.partition("?")[2])
+
+
+def test_the_articles_of_an_alert_begin_with_the_window_that_was_counted() -> None:
+    over = link(incident(window_minutes=20, resolved_at=AT + timedelta(hours=2)), View())
+    assert over.pick == Pick("credit", AT - timedelta(minutes=19), AT + timedelta(hours=2, minutes=1))
+
+
+@pytest.mark.parametrize(("until", "end"), [(None, 60), (95, 120), (120, 180)])
+def test_the_articles_of_an_open_alert_end_after_what_was_evaluated(until: int | None, end: int) -> None:
+    found = link(incident(), View(), AT + timedelta(minutes=until) if until else None)
+    assert found.pick
+    assert found.pick.end == AT + timedelta(minutes=end)
+
+
+def test_no_filter_hides_articles_of_an_alert() -> None:
+    given = View(topics=("macro",), langs=("ja",), sentiment="positive", novel=True, range="6h", ui="zh")
+    one, every, all_news = (link(incident(**changes), given) for changes in ({"lang": "de"}, {}, {"topic": "*"}))
+    assert (one.langs, every.langs) == (("de",), ())
+    assert (one.sentiment, one.novel, one.range, one.ui) == ("", False, "6h", "zh")
+    assert (one.topics, all_news.topics) == (("macro",), ())
+    assert link(incident(), View(sentiment="negative")).sentiment == "negative"
+
+
+@pytest.mark.parametrize(("state", "said"), [("no_data", "⚠ no data"), ("lapsed", "✓ lapsed, never fired")])
+def test_every_state_has_a_name(state: str, said: str) -> None:
+    assert said in texts(incident_card(incident(state=state), View()))
+    assert set(_STATES) == {str(one) for one in State}
+
+
+def test_an_alert_is_open_until_it_is_over() -> None:
+    given = [incident(), incident(state="no_data"), incident(state="pending"), incident(resolved_at=AT)]
+    assert "2 open now" in texts(html.Div(key_figures(0, 0, given, [], "")))
+
+
+@pytest.mark.parametrize(("useful", "said"), [(True, "✓ Useful"), (False, "✓ Not useful"), (None, "")])
+def test_what_the_reader_said_of_an_alert_is_marked(useful: bool | None, said: str) -> None:
+    labels = [part.children for part in parts(actions(incident(), useful)) if isinstance(part, html.Button)]
+    assert [label for label in labels if label.startswith("✓")] == [said] * (useful is not None)
 
 
 def test_freshness_tells_live_from_quiet() -> None:

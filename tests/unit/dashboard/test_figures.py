@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosswind.dashboard.figures import Band, escape, heat_figure, trend_figure
+from crosswind.dashboard.figures import Band, Words, escape, heat_figure, trend_figure
 from crosswind.dashboard.series import Span, trend_of
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -88,6 +89,16 @@ def test_the_heat_map_leaves_thin_cells_empty() -> None:
     found = heat_figure(["credit", "macro"], ["en", "ja"], {("credit", "en"): (4, 1), ("macro", "ja"): (2, 2)})
     assert found["data"][0]["z"] == [[0.25, None], [None, None]]
     go.Figure(found)
+
+
+def test_a_chart_speaks_the_language_of_the_interface() -> None:
+    said = Words("负面", "负面 <b>文章", "其他文章", "预期", "无数据", "{articles} 篇中 {negative} 篇负面")
+    drawn = json.dumps(figure(words=said, gaps=[(START, START + timedelta(hours=2))]), ensure_ascii=False)
+    for text in ("负面 &lt;b&gt;文章", "其他文章", '"无数据"'):
+        assert text in drawn
+    assert "no data" not in drawn
+    heat = heat_figure(["credit"], ["en"], {("credit", "en"): (4, 1)}, said)
+    assert heat["data"][0]["customdata"] == [["credit · en: 4 篇中 1 篇负面"]]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import pytest
 from babel.messages.extract import extract_from_dir
 
 from crosswind.dashboard import i18n
+from crosswind.dashboard.content import words
+from crosswind.dashboard.figures import Words
 from crosswind.dashboard.i18n import _
 from crosswind.dashboard.pages.frame import PAGES
 from crosswind.dashboard.view import SENTIMENTS
@@ -42,3 +44,11 @@ def test_the_language_is_chosen_and_an_unknown_one_is_english() -> None:
 
 def test_a_language_is_offered_by_its_own_name() -> None:
     assert i18n.languages()["zh"] == "中文"
+
+
+def test_charts_are_told_what_to_say_in_the_language_in_use() -> None:
+    i18n.use("zh")
+    told = words()
+    i18n.use(i18n.DEFAULT)
+    assert (told.no_data, told.other_articles, told.expected) == ("无数据", "其他文章", "预期")
+    assert words() == Words()

@@ -55,6 +55,10 @@ def test_no_rule_is_in_use_where_the_file_cannot_be_used(path: Path) -> None:
     assert [rule.name for rule in desk(path).in_use().rules] == ["negative-surge"]
     path.write_text("rules: 7", "utf-8")
     assert desk(path).in_use().rules == ()
+    path.write_bytes(DEFAULT.read_bytes() + "# für uns".encode("latin-1"))
+    assert desk(path).in_use().rules == ()
+    path.unlink()
+    assert desk(path).in_use().rules == ()
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_error(path: Path) -> None:

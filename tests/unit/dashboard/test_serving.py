@@ -2,12 +2,14 @@ import asyncio
 import socket
 
 import pytest
+from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
 from crosswind.dashboard.pulse import Pulse
 from crosswind.dashboard.security import Guard, content_security_policy, host_name
-from crosswind.dashboard.serve import bind, check_host, serve
+from crosswind.dashboard.serve import bind, check_host, config_of, serve
 from crosswind.errors import DatabaseError, ServiceError, SettingsError
 from crosswind.settings import Settings
 
@@ -27,6 +29,13 @@ def test_others_are_served_when_they_log_in_over_tls() -> None:
     check_host(Settings(host="0.0.0.0", auth="local", public_url="https://news.example"))
     with pytest.raises(SettingsError, match="in the clear"):
         check_host(Settings(host="0.0.0.0", auth="local"))
+
+
+def test_where_logins_would_all_seem_to_come_from_the_proxy_it_is_said() -> None:
+    for proxies, said in (("", 1), ("10.0.0.2", 0)):
+        with capture_logs() as logs:
+            config_of(FastAPI(), Settings(auth="local", public_url="https://news.example", trusted_proxies=proxies))
+        assert sum("CROSSWIND_TRUSTED_PROXIES" in line["event"] for line in logs) == said
 
 
 def test_serving_needs_a_database() -> None:
@@ -113,3 +122,14 @@ def test_an_outage_of_the_database_ends_no_stream() -> None:
     versions = FakeVersions("a", DatabaseError("away"), DatabaseError("away"), "b")
     events = asyncio.run(asyncio.wait_for(_events(versions, 2, beat=60), 10))
     assert '"b"' in events[-1]
+
+
+def test_the_end_of_an_outage_is_told_although_nothing_changed() -> None:
+    versions = FakeVersions("a", DatabaseError("away"), "a")
+    events = asyncio.run(asyncio.wait_for(_events(versions, 2, beat=60), 10))
+    assert ['"outages": 0' in events[0], '"outages": 1' in events[1]] == [True, True]
+
+
+def test_a_stream_beats_before_the_database_ever_answered() -> None:
+    events = asyncio.run(asyncio.wait_for(_events(FakeVersions(DatabaseError("away")), 2, beat=0.02), 10))
+    assert all('"version": ""' in event for event in events)

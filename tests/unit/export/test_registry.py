@@ -272,3 +272,10 @@ def test_an_address_keeps_its_host(end: str, remote: str, tiny_bundle: Path, tmp
 def test_a_local_address_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert Registry("models").address("0000") == f"file://{tmp_path}/models/0000"
+
+
+def test_an_address_may_hold_brackets(tiny_bundle: Path, tmp_path: Path) -> None:
+    registry = Registry(str(tmp_path / "models [prod]*"))
+    added = registry.add(tiny_bundle)
+    (tmp_path / "models [prod]*" / "notes.txt").write_text("beside it")
+    assert registry.bundles() == [added]

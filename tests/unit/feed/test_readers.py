@@ -162,6 +162,13 @@ def test_csv_of_all_columns(tmp_path: Path) -> None:
     assert decode_raw(second.value, 1000) == RawNews(source="wire", title="Next", published_at=AT)
 
 
+def test_byte_order_mark_before_a_quoted_column_name_is_no_part_of_it(tmp_path: Path) -> None:
+    content = b'\xef\xbb\xbf"title","source","published_at"\r\n"\xef\xbb\xbfProfit","wire","2026-03-02T09:00:00Z"\r\n'
+    (row,) = _read(tmp_path / "f.csv", content)
+    assert isinstance(row, Row)
+    assert decode_raw(row.value, 1000) == RawNews(source="wire", title="\ufeffProfit", published_at=AT)
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

@@ -118,6 +118,17 @@ def test_addresses_of_kafka_are_taken(kafka: str) -> None:
     assert load_settings({"kafka": kafka}).kafka == kafka
 
 
+@pytest.mark.parametrize("proxies", ["", "127.0.0.1", "10.0.0.0/8, ::1"])
+def test_addresses_of_proxies_are_taken(proxies: str) -> None:
+    assert load_settings({"trusted_proxies": proxies}).trusted_proxies == proxies
+
+
+@pytest.mark.parametrize("proxies", ["*", "proxy.example", "10.0.0.5/8", "127.0.0.1,", "127.0.0.1:80"])
+def test_what_would_trust_nobody_or_everybody_is_refused(proxies: str) -> None:
+    with pytest.raises(errors.SettingsError, match=r"trusted-proxies.*expected addresses or networks by commas"):
+        load_settings({"trusted_proxies": proxies})
+
+
 def test_every_error_is_in_the_drawn_tree_and_has_an_exit_code() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, CrosswindError)]
     for kind in kinds:

@@ -35,6 +35,23 @@ def port(request: pytest.FixtureRequest) -> Iterator[int]:
         thread.join()
 
 
+class Worker(Stranger):
+    body = b'{"model": "m", "provider": "cpu", "ready": true, "assigned": ["news.raw 0"]}'
+
+
+@pytest.mark.parametrize(
+    ("listens", "host"), [("127.0.0.2", "127.0.0.2"), ("127.0.0.1", "0.0.0.0"), ("127.0.0.1", "127.0.0.1")]
+)
+def test_a_worker_is_asked_where_it_listens(listens: str, host: str) -> None:
+    with http.server.HTTPServer((listens, 0), Worker) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        found = _part(_worker, Settings(_env_file=None, worker_host=host, worker_port=server.server_port))
+        server.shutdown()
+        thread.join()
+    assert found == {"ok": True, "partitions": 1, "model": "m", "provider": "cpu"}
+
+
 def test_a_port_that_is_no_workers_is_down(port: int) -> None:
     found = _part(_worker, Settings(_env_file=None, worker_port=port))
     assert found["ok"] is False

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from crosswind.errors import CrosswindError, DataError, SettingsError
-from crosswind.models import prepare
+from crosswind.models import dataset, prepare
 from crosswind.models.cli import app
 from crosswind.models.duplicates import fold
+from crosswind.models.inputs import Inputs
 from crosswind.models.rows import Row
 
 RECORDS = [{"headline": f"Firm {chr(65 + i % 26)}{chr(97 + i // 26)} tells about item {'xyz'[i % 3] * (i % 7 + 1)}",
@@ -221,3 +222,46 @@ def test_an_option_that_cannot_be_is_an_error_of_ours(
     paths = {"IN": labelled, "OUT": tmp_path / "out"}
     with pytest.raises(error, match=match):
         run(*(paths.get(a, a) for a in arguments))
+
+
+def test_a_file_without_the_column_of_the_text_is_an_error_not_no_rows(tmp_path: Path) -> None:
+    own = tmp_path / "own.csv"
+    own.write_text("headline,tone,lang\nBank fails,negative,en\n", encoding="utf-8")
+    said = r"own\.csv: row 1: no column \['text'\]; the file has \['headline', 'lang', 'tone'\].*--map text=COLUMN"
+    with pytest.raises(DataError, match=said):
+        Inputs(None, extra=(own,)).own_rows()
+    with pytest.raises(DataError, match="no column"):
+        run("evaluate", "--data", own)
+    with pytest.raises(DataError, match="no column"):
+        run("data", "prepare", own, "--out", tmp_path / "out")
+    rows = prepare.to_rows([{"text": "News", "lang": "en"}, {"lang": "en"}], {})
+    assert len(list(rows)) == 1, "a later row may lack it"
+
+
+def test_a_file_without_rows_is_refused(tmp_path: Path) -> None:
+    own = tmp_path / "own.csv"
+    own.write_text("text,lang\n,en\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"own\.csv: there are no rows with text"):
+        Inputs(None, extra=(own,)).own_rows()
+    with pytest.raises(DataError, match="nothing to measure"):
+        run("evaluate", "--data", own)
+
+
+def test_languages_are_those_of_the_feed_and_leak_under_no_other_name() -> None:
+    rows = list(prepare.to_rows([{"text": "Bank fails to pay", "lang": tag} for tag in ("EN", "en-US", "zh_Hans")], {}))
+    assert [r.lang for r in rows] == ["en", "en", "zh"]
+    held_out = row("Bank fails to pay")
+    assert dataset.without_leaks({"train": rows[:2], "validation": [], "test": [held_out]}).train == []
+    with pytest.raises(DataError, match="row 1: 'English' is no language; expected a tag"):
+        list(prepare.to_rows([{"text": "News", "lang": "English"}], {}))
+
+
+def test_rows_of_one_text_give_their_labels_together() -> None:
+    text = "Bank fails to pay its bonds"
+    one_per_task = [{"text": text, "lang": "en", task: label}
+                    for task, label in (("topic", "credit"), ("sentiment", "negative"))]  # fmt: skip
+    prepared = prepare.prepare(prepare.to_rows(one_per_task, {}), (1, 0, 0))
+    assert [(r.topic, r.sentiment) for r in prepared.parts["train"]] == [("credit", "negative")]
+    against = [*one_per_task, {"text": text, "lang": "en", "topic": "rates"}]
+    with pytest.raises(DataError, match="no row is left"):
+        prepare.prepare(prepare.to_rows(against, {}), (1, 0, 0))

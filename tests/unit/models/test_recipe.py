@@ -101,6 +101,13 @@ def test_languages_may_have_spaces_and_be_those_of_own_rows(inputs: Inputs, tmp_
         recipe.check_langs(replace(inputs, extra=(own,)), frozenset({"he"}))
 
 
+def test_languages_of_which_nothing_is_held_out_do_not_train_alone(inputs: Inputs, tmp_path: Path) -> None:
+    alone = replace(inputs, langs=frozenset({"ro"}), extra=(own_rows(tmp_path, "ro", "flat deal"),))
+    with pytest.raises(DataError, match=r"ro: nothing is held out .* as in --train-langs ro,en; there are en"):
+        recipe.check_langs(alone)
+    recipe.check_langs(replace(alone, langs=frozenset({"ro", "en"})))
+
+
 def own_rows(folder: Path, lang: str, text: str, licence: str = "CC BY-NC 4.0") -> Path:
     """A user's rows as `data prepare` writes them."""
     row = Row(text=text, lang=lang, source="mine", topic="deals", sentiment="neutral")

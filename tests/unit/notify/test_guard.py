@@ -120,3 +120,15 @@ def test_mail_slack_telegram_and_teams_are_known() -> None:
     for target in ("mailtos://user:pw@mail.example", "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#general",
                    "tgram://123456789:abcdefg_hijklmnop/12315544/", teams):  # fmt: skip
         assert check_target(target)
+
+
+@pytest.mark.parametrize("target", [
+    "mailtos://user:pw@mail.example?to=ann@bank.example,bob@bank.example",
+    "mailtos://user:pw@mail.example/ann@bank.example/bob@bank.example",
+    "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#general/#desk",
+    "tgram://123456789:abcdefg_hijklmnop/12315544/12315545/",
+])  # fmt: skip
+def test_an_address_of_several_receivers_is_refused(target: str) -> None:
+    """Where one of them fails, all of them would get every message again at each attempt."""
+    with pytest.raises(DataError, match="one receiver per subscription"):
+        check_target(target)

@@ -173,6 +173,14 @@ def test_pending_is_not_worth_telling() -> None:
     assert not worth_telling(alert(state="pending", cause="opened"))
 
 
+def test_corrected_figures_are_told_to_nobody() -> None:
+    fired, corrected = alert(), alert(cause="corrected", observed=99)
+    told = Told()
+    assert told.tell(Filter(), fired)
+    assert not told.tell(Filter(), corrected)
+    assert not Told().tell(Filter(), corrected)
+
+
 @pytest.mark.parametrize("draft", [
     Draft(Channel.STREAM, "x"), Draft(Channel.WEBHOOK), Draft(Channel.KAFKA, "news.raw"),
     Draft(Channel.KAFKA, "alerts"), Draft(Channel.STREAM, language="xx"),

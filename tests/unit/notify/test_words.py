@@ -41,6 +41,14 @@ def test_hostile_titles_stay_text(language: str) -> None:
     assert not any(letter in said.text for letter in "\u202e\x00\r")
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_title_says_why_an_incident_is_told_again(language: str) -> None:
+    causes = ("fired", "escalated", "repeated", "corrected", "silence_ended")
+    titles = [words(message(language, cause=cause), "", "").title for cause in causes]
+    assert len(set(titles)) == len(causes)
+    assert all(title.endswith(titles[0]) for title in titles)
+
+
 def test_an_entity_cannot_put_markup_into_the_heading() -> None:
     said = words(message(entity="<img src=x>", topic="*"), "l", "u")
     assert "<img" not in said.html

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
@@ -17,9 +18,11 @@ from crosswind.stream.domain.series import Series
 from crosswind.stream.replay import Result
 from crosswind.stream.replay import backtest as run_backtest
 from crosswind.stream.replay import replay as run_replay
-from crosswind.stream.replay.backtest import with_values
+from crosswind.stream.replay.backtest import calibrate, with_values
 from crosswind.stream.replay.backtest_cli import app
-from crosswind.stream.replay.figures import as_csv
+from crosswind.stream.replay.columns import Filter
+from crosswind.stream.replay.figures import as_csv, summary
+from crosswind.stream.replay.log import read_log
 from crosswind.stream.replay.made import made_feed, truth_csv
 from crosswind.stream.replay.measures import Measures, Period, lead_minutes, match, measure
 from crosswind.stream.replay.preview import Buckets, preview
@@ -28,10 +31,10 @@ from crosswind.stream.replay.search import points
 from crosswind.stream.replay.sources import Source
 from crosswind.stream.replay.study import falls, study
 from crosswind.stream.replay.truth import Alarm, Event, Prices, concerns, events_of, load_truth, prices_of
-from crosswind.stream.service.rules import DEFAULT, load_rules, read_rules, rule_set
+from crosswind.stream.service.rules import DEFAULT, load_rules, parse_rules, read_rules, rule_set
 from tests.builders import scored_article
 from tests.integration.stories.world import one_story
-from tests.unit.replay.world import articles, at, table
+from tests.unit.replay.world import articles, at, replayed, table
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -190,8 +193,8 @@ def test_a_grid_that_is_too_large_is_refused() -> None:
 def result() -> Result:
     feed = [at(one, title="<script>alert(1)</script>", source=f"=cmd{n % 7}") for n, one in enumerate(articles())]
     truth = [Event("</script><b>run", START + 9 * HOUR, START + 11 * HOUR, Series("credit"))]
-    return run_backtest("default", feed=Source("made", iter([table(feed)])), truth=truth, folds=2, budgets=True,
-                        grid={"evidence.headlines": [4, 500]})  # fmt: skip
+    return run_backtest("default", feed=Source("made", iter([table(feed)])), truth=truth, folds=10, budgets=True,
+                        split=0.85, grid={"evidence.headlines": [4, 500]})  # fmt: skip
 
 
 def test_the_report_is_one_file_and_what_strangers_wrote_is_text(result: Result) -> None:
@@ -237,7 +240,75 @@ def test_settings_are_chosen_before_the_split_and_judged_after(result: Result) -
     search = result.found.search
     assert search.chosen_on.until == search.judged_on.since
     assert len(search.trials) == 2
-    assert len(result.found.folds) == 2
+    assert search.trials[0].score > 0
+
+
+def test_what_would_be_chosen_by_no_event_is_not_chosen(result: Result) -> None:
+    """The run ends at 11 of 14 hours: eight of ten stretches have nothing to choose by, and neither has the half."""
+    assert (len(result.found.folds), result.found.skipped) == (2, 8)
+    assert result.summary()["walk_forward_skipped"] == 8
+    assert "no event lies before: 8 stretches" in as_html(result.found)
+    truth = [Event("run", START + 9 * HOUR, START + 11 * HOUR, Series("credit"))]
+    with pytest.raises(DataError, match=r"none of the 1 labelled events lies between .* move the split"):
+        run_backtest("default", feed=Source("x", iter([table()])), truth=truth, budgets=False,
+                     grid={"evidence.headlines": [4, 8]})  # fmt: skip
+
+
+def test_trials_without_a_grid_are_refused() -> None:
+    with pytest.raises(SettingsError, match="--trials samples a grid"):
+        run_backtest("default", feed=Source("x", iter([table()])), truth=[], trials=3)
+
+
+def test_of_a_narrowed_feed_only_events_that_it_could_tell_of_are_judged(tmp_path: Path) -> None:
+    pq.write_table(table(), tmp_path / "feed.parquet")
+    truth = [Event("run", START + 9 * HOUR, START + 11 * HOUR, Series("credit")),
+             Event("other", START + 5 * HOUR, START + 6 * HOUR, Series("macro")),
+             Event("company", START + 5 * HOUR, START + 6 * HOUR, Series("*", "*", "Nobody"))]  # fmt: skip
+    (tmp_path / "truth.csv").write_text(
+        "name,onset,end,topic,lang,entity\n"
+        + "".join(f"{one.name},{one.onset.isoformat()},{one.end.isoformat()},{one.series.topic},,{one.series.entity}\n"
+                  for one in truth))  # fmt: skip
+    asked = ["default", "--no-budgets"]
+    for option, name in (("feed", "feed.parquet"), ("truth", "truth.csv"), ("out", "report")):
+        asked += [f"--{option}", str(tmp_path / name)]
+    assert "1 of 3 events" in CliRunner().invoke(app, asked).output
+    assert "1 of 2 events" in CliRunner().invoke(app, [*asked, "--topic", "credit"]).output
+    wanted = Filter(langs=("de",))
+    french = [replace(truth[0], series=Series("credit", "fr"))]
+    found = run_backtest("default", feed=str(tmp_path / "feed.parquet"), truth=french, wanted=wanted, budgets=False)
+    assert found.figures["events"].to_list() == [0]
+
+
+def test_one_stray_date_changes_no_figure() -> None:
+    """An article of ten years ago, and one that is received again half a year later, as backtests see it."""
+    truth = [Event("run", START + 9 * HOUR, START + 11 * HOUR, Series("credit")),
+             Event("before", START - timedelta(days=400), START - timedelta(days=399), Series("credit"))]  # fmt: skip
+    old = at(scored_article(10**6, title="old"), published_at=START - timedelta(days=3650),
+             first_seen_at=START - timedelta(days=3650))  # fmt: skip
+    again = at(scored_article(10**6 + 1, title="again"), published_at=START, first_seen_at=START + timedelta(days=180))
+    asked = {"truth": truth, "budgets": False, "grid": {"evidence.headlines": [500, 6]}, "split": 0.85, "folds": 10}
+    plain, stray = (run_backtest("default", feed=Source("x", iter([table(feed)])), **asked).found
+                    for feed in (articles(), [old, *articles(), again]))  # fmt: skip
+    assert stray.period == plain.period
+    assert stray.verdicts[0].measures == plain.verdicts[0].measures
+    assert stray.verdicts[0].measures.events == 1
+    said, wanted = (summary(found) for found in (stray, plain))
+    assert (said["search"], said["walk_forward"]) == (wanted["search"], wanted["walk_forward"])
+
+
+def test_the_calibration_counts_as_the_budget_does(tmp_path: Path) -> None:
+    """The same alarms, by a rule whose budget is each series', by one whose budget is its own, and by both together."""
+    log = read_log(replayed(tmp_path).log)
+    false = sum(row["cause"] == "fired" for row in log)
+    watched = [Series(f"topic {n}") for n in range(20)]
+    each = read_rules(DEFAULT)
+    whole = parse_rules(DEFAULT.read_bytes().replace(b"per: series", b"per: rule"))
+    both = msgspec.structs.replace(each, rules=(*each.rules, msgspec.structs.replace(whole.rules[0], name="second")))
+    months = PERIOD.length / timedelta(hours=730)
+    for text, budgets in ((each, 20), (whole, 1), (both, 21)):
+        [(budget, measured, low, high)] = calibrate(text, {0.1: log}, watched, [], PERIOD)
+        assert (budget, measured) == (0.1, pytest.approx(false / months / budgets))
+        assert low <= measured <= high
 
 
 def test_a_choice_never_sees_what_comes_later() -> None:

@@ -1,11 +1,13 @@
 """When a worker counts as alive."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from faust.types import TP
 
-from crosswind.stream.health import Liveness, Look
+from crosswind.stream.adapters.metrics import Metrics
+from crosswind.stream.health import Liveness, Look, _by_topic
 
 PART, OTHER = TP("news.raw", 0), TP("news.raw", 1)
 STILL = Look({PART: 5}, {PART: 9})
@@ -37,3 +39,30 @@ def test_a_worker_without_partitions_is_idle_not_stuck() -> None:
 def test_an_end_behind_the_commit_is_no_lag() -> None:
     look: Any = Look({PART: 9, OTHER: 1}, {PART: 2, OTHER: 4})
     assert look.lag == 3
+
+
+def _lags(metrics: Metrics) -> dict[str, tuple[float | None, float | None]]:
+    """Topic -> lag in records and in seconds."""
+    names, value = ("crosswind_lag_articles", "crosswind_lag_seconds"), metrics.registry.get_sample_value
+    return {topic: (value(names[0], {"topic": topic}), value(names[1], {"topic": topic}))
+            for topic in (PART.topic, "news.scored")}  # fmt: skip
+
+
+def test_what_another_worker_took_over_is_no_lag_of_this_one() -> None:
+    metrics, now = Metrics(), datetime(2026, 3, 2, tzinfo=UTC)
+    for topic in (PART.topic, "news.scored"):
+        metrics.done(topic, now - timedelta(seconds=300), now)
+    scored = TP("news.scored", 0)
+    metrics.set_lag(_by_topic(Look({PART: 0, scored: 0}, {PART: 5000, scored: 7})))
+    assert _lags(metrics) == {"news.raw": (5000, 300), "news.scored": (7, 300)}
+    metrics.set_lag(_by_topic(Look({scored: 0}, {scored: 7})))
+    assert _lags(metrics) == {"news.raw": (0, 0), "news.scored": (7, 300)}
+    metrics.set_lag(_by_topic(Look({}, {})))
+    assert _lags(metrics) == {"news.raw": (0, 0), "news.scored": (0, 0)}
+
+
+def test_a_batch_that_was_done_after_its_partitions_went_leaves_no_age() -> None:
+    metrics, now = Metrics(), datetime(2026, 3, 2, tzinfo=UTC)
+    metrics.done(PART.topic, now - timedelta(seconds=300), now)
+    metrics.set_lag({})
+    assert _lags(metrics)[PART.topic] == (0, 0)

@@ -18,6 +18,7 @@ NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
 class FakeScorer:
     provider = "fake"
+    remark = ""
 
     def __init__(self, version: str) -> None:
         self.version = version
@@ -126,3 +127,15 @@ def test_the_last_good_wish_that_was_seen_is_live_and_all_others_are_closed_once
         assert swap.score(["x"])[0].model == expected
     swap.close()
     assert all(scorer.closed == 1 for scorer in [first, *loaded])
+
+
+def test_what_is_to_be_said_of_a_bundle_is_in_its_event() -> None:
+    book, swap, loaded = FakeBook(), SwapScorer(FakeScorer("old")), list[FakeScorer]()
+    follower = deployer(book, swap, loaded)
+    book.wish("new")
+    FakeScorer.remark = "it tells no stories"
+    try:
+        follower.tick()
+    finally:
+        FakeScorer.remark = ""
+    assert [(event.kind, event.message) for event in book.events] == [(Kind.ACTIVE, "it tells no stories")]

@@ -1,0 +1,26 @@
+"""Lines that somebody hands to a command: what is no JSON, or cannot be written back, is an error of ours."""
+
+import pytest
+
+from crosswind.errors import DataError
+from crosswind.lines import json_of
+from crosswind.translate_cli import _row
+
+HALF = [rb'{"text": "Gewinn \ud800 steigt", "lang": "de"}', b'{"text": "Gewinn \xed\xa0\x80 steigt", "lang": "de"}']
+
+
+@pytest.mark.parametrize("line", HALF, ids=["escaped", "as bytes"])
+def test_half_a_surrogate_pair_is_an_error_and_never_a_text(line: bytes) -> None:
+    with pytest.raises(DataError, match=r"holds \\ud800, which is half of a surrogate pair"):
+        json_of(line)
+    assert list(_row(line, None)) == ["error"]
+
+
+@pytest.mark.parametrize("line", [b"{", b"\xff", b"[" * 100_000], ids=["cut off", "no text", "too deep"])
+def test_what_is_no_json_is_said(line: bytes) -> None:
+    with pytest.raises(DataError, match="not JSON"):
+        json_of(line)
+
+
+def test_a_whole_pair_is_a_character() -> None:
+    assert json_of(rb'{"text": "\ud83d\ude00"}') == {"text": "\U0001f600"}
