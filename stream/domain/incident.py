@@ -95,6 +95,7 @@ class Incident:
         silenced: a silence matches it now.
         noticed_at: when subscribers were last told of it as firing.
         told: the severity that they were told.
+        heard: the languages of the evidence that they were told of it with.
     """
 
     incident_id: str
@@ -111,6 +112,7 @@ class Incident:
     silenced: bool = False
     noticed_at: datetime | None = None
     told: Severity = Severity.WARNING
+    heard: tuple[str, ...] = ()
 
     @property
     def open(self) -> bool:
@@ -121,6 +123,10 @@ class Incident:
     def leads(self) -> bool:
         """Whether it is the first of its group: the one that is told to those who want everything."""
         return self.group in ("", self.incident_id)
+
+    def speaks(self, lang: str) -> bool:
+        """Whether it is of one language too: its evidence has that language, or had it when it was told."""
+        return lang in self.strongest.evidence.languages or lang in self.heard
 
     @property
     def labels(self) -> dict[str, str]:

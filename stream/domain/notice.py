@@ -29,12 +29,17 @@ def notices(incident: Incident, at: datetime, policy: Policy, orders: Orders) ->
     if incident.state is not State.FIRING:
         return [], incident
     if incident.noticed_at is None:
-        incident = replace(incident, noticed_at=at, told=incident.severity)
+        incident = _told(incident, at)
     cause = _cause(incident, at, policy, was, orders)
     if cause is None:
         return [], incident
-    incident = replace(incident, noticed_at=at, told=incident.severity)
+    incident = _told(incident, at)
     return [Transition(at, incident, cause)], incident
+
+
+def _told(incident: Incident, at: datetime) -> Incident:
+    heard = tuple(sorted({*incident.heard, *incident.strongest.evidence.languages}))
+    return replace(incident, noticed_at=at, told=incident.severity, heard=heard)
 
 
 def _cause(incident: Incident, at: datetime, policy: Policy, was_silenced: bool, orders: Orders) -> Cause | None:

@@ -27,12 +27,14 @@ from crosswind.stream.domain.detect.view import View
 from crosswind.stream.domain.incident import (
     Cause,
     Incident,
+    Severity,
     State,
     Subject,
     Transition,
     advance,
     end,
     incident_id,
+    severity,
 )
 from crosswind.stream.domain.judge import Hour, hours, judge
 from crosswind.stream.domain.memory import Key, Memory
@@ -59,14 +61,31 @@ class _Desk:
 
     opened: dict[Key, Incident]
     fires: dict[Key, tuple[datetime, ...]]
+    covered: dict[Key, datetime]
+    held: set[Key]
     told: list[Transition] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, memory: Memory) -> "_Desk":
+        return cls(dict(memory.opened), dict(memory.fires), dict(memory.covered), set(memory.held))
 
     def memory(self, at: datetime, rules: RuleSet) -> Memory:
         """As a value, after `at`: of when what fired only what a rule may still ask for."""
         kept = {rule.name: max(rule.policy.flap_within, LATELY) for rule in rules.rules}
         fires = {key: tuple(time for time in times if at - time < kept.get(key[0], LATELY))
                  for key, times in self.fires.items()}  # fmt: skip
-        return Memory(dict(self.opened), {key: times for key, times in fires.items() if times})
+        covered = {key: until for key, until in self.covered.items() if at - until < LATELY}
+        return Memory(
+            dict(self.opened), {key: times for key, times in fires.items() if times}, covered, frozenset(self.held)
+        )
+
+    def over(self, change: Transition) -> None:
+        """What follows from the end of an incident for its series, and for those that it held back."""
+        key = change.incident.subject.key
+        if change.cause is Cause.RESOLVED:
+            self.covered[key] = change.at
+        elif change.cause is Cause.LAPSED:  # nobody heard of it, so it spoke for nobody
+            self.held = {(rule, series) for rule, series in self.held if (rule, series.parent) != key}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +111,7 @@ class Watch:
         Raises:
             DataError: the histories do not begin and end together.
         """
-        desk = _Desk(dict(memory.opened), dict(memory.fires))
+        desk = _Desk.of(memory)
         if not histories:
             return desk.memory(last, self.rules), []
         self._drop_unruled(desk, first)
@@ -117,7 +136,7 @@ class Watch:
         if not histories:
             return memory, []
         again, found = self.over(histories, Memory(), since, until, Orders(universe=orders.universe))
-        desk = _Desk(dict(memory.opened), dict(memory.fires))
+        desk = _Desk.of(memory)
         best: dict[Key, Incident] = {}
         for incident in [*(change.incident for change in found), *again.opened.values()]:
             # A silent stretch of the past is no news: the feed's own incident is only opened as it happens.
@@ -129,7 +148,7 @@ class Watch:
                 self._fire_late(desk, panel, incident, until, orders)
         for key, incident in sorted(desk.opened.items()):
             if incident.state is State.FIRING and incident.subject.series in histories and key in memory.opened:
-                self._correct(desk, panel, incident, best.get(key), since, until)
+                self._correct(desk, incident, best.get(key), since, until, orders)
         return desk.memory(until, self.rules), desk.told
 
     def _hour(self, desk: _Desk, panel: Panel, begin: datetime, minutes: int, orders: Orders) -> None:
@@ -137,14 +156,14 @@ class Watch:
         silent = self._silent(panel, view, minutes)
         judged = []
         for rule in self.rules.rules:
-            wanted = {series for name, series in desk.opened if name == rule.name}
+            wanted = {series for name, series in (*desk.opened, *desk.held) if name == rule.name}
             judged.append(judge(rule, panel, view, begin, wanted, orders.universe.get(rule.name, 0)))
         loud: dict[int, list[tuple[Hour, Series]]] = {}
         for hour in judged:
             for minute, series in hour.raised():
                 loud.setdefault(minute, []).append((hour, series))
         for minute in range(minutes):
-            if desk.opened or minute in loud or silent[minute]:
+            if desk.opened or desk.held or minute in loud or silent[minute]:
                 self._minute(desk, judged, loud.get(minute, []), begin, minute, silent[minute], orders)
 
     def _minute(
@@ -155,7 +174,7 @@ class Watch:
         self._feed(desk, at, silent, orders)
         for hour in judged:
             rows = {series for found, series in loud if found is hour}
-            rows |= {series for name, series in desk.opened if name == hour.rule.name}
+            rows |= {series for name, series in (*desk.opened, *desk.held) if name == hour.rule.name}
             # Parents first, so that they silence their children in the same minute.
             for series in sorted(rows, key=lambda one: (one.parent is not None, one)):
                 self._step(desk, hour, series, minute, silent, orders)
@@ -171,11 +190,12 @@ class Watch:
         at = hour.first + minute * MINUTE
         key = (hour.rule.name, series)
         incident = desk.opened.pop(key, None)
-        parent = desk.opened.get((hour.rule.name, series.parent)) if series.parent else None
-        if self.rules.inhibit and parent and (incident is None or incident.state is State.PENDING):
-            desk.told += [end(incident, at)] if incident else []
-            return
-        signal = Signal(Level.NO_DATA) if silent and incident else hour.signal(series, minute)
+        signal = Signal(Level.NO_DATA) if silent and (incident or key in desk.held) else hour.signal(series, minute)
+        if incident is None or incident.state is State.PENDING:
+            loud = signal.level is Level.RAISED or (incident is not None and signal.level is not Level.CALM)
+            if self._spoken_for(desk, key, loud, signal.level is Level.CALM, at):
+                desk.told += [end(incident, at)] if incident else []
+                return
         subject = Subject(self.run, hour.rule.name, hour.rule.version, series)
         after, changes = advance(incident, signal, at, subject, hour.rule.policy)
         for change in changes:
@@ -183,15 +203,39 @@ class Watch:
             if change.cause is Cause.FIRED:
                 found = after = self._fired(desk, hour.panel, found, at, hour.rule)
             desk.told.append(replace(change, incident=found))
+            desk.over(change)
         if after:
             desk.opened[key] = after
+
+    def _spoken_for(self, desk: _Desk, key: Key, loud: bool, calm: bool, at: datetime) -> bool:
+        """Whether a language opens nothing, because the incident over all languages tells of it, or told of it.
+
+        What outlasts that incident is no new surge: it must be calm once before it opens.
+        """
+        parent = self._parent(desk, key)
+        told = parent is None or parent.speaks(key[1].lang)
+        if calm or not told or not self.rules.inhibit:
+            desk.held.discard(key)
+        elif parent is not None and loud:
+            desk.held.add(key)
+        if key in desk.held and (parent is None or parent.state is State.FIRING):
+            desk.covered[key] = at
+        return key in desk.held if parent is None else told
+
+    def _parent(self, desk: _Desk, key: Key) -> Incident | None:
+        """The open incident over all languages that may speak for one language's series."""
+        rule, series = key
+        return desk.opened.get((rule, series.parent)) if self.rules.inhibit and series.parent else None
 
     def _fired(self, desk: _Desk, panel: Panel, incident: Incident, at: datetime, rule: Rule) -> Incident:
         """The incident with its group, and whether its series is flapping."""
         key, policy = incident.subject.key, rule.policy
         times = (*(t for t in desk.fires.get(key, ()) if at - t < policy.flap_within), at)
         desk.fires[key] = times
-        group = self._group(desk, panel, incident, at)
+        parent = self._parent(desk, key)
+        # One language of a surge that fires is a part of it: whoever was told of the whole is not told of the part.
+        together = parent is not None and parent.state is State.FIRING
+        group = parent.group if parent and together else self._group(desk, panel, incident, at)
         return replace(incident, group=group, flapping=len(times) >= policy.flap_fires)
 
     def _group(self, desk: _Desk, panel: Panel, incident: Incident, at: datetime) -> str:
@@ -239,8 +283,13 @@ class Watch:
     def _fire_late(self, desk: _Desk, panel: Panel, found: Incident, until: datetime, orders: Orders) -> None:
         rule = self._rule(found.subject.rule)
         assert rule is not None  # it has just been evaluated by it
-        if any(found.started_at <= time for time in desk.fires.get(found.subject.key, ())):
+        key = found.subject.key
+        told = [*desk.fires.get(key, ()), *([desk.covered[key]] if key in desk.covered else [])]
+        if any(found.started_at <= time for time in told):
             return  # told before, and over
+        parent = self._parent(desk, key)
+        if parent is not None and parent.state is State.FIRING and parent.speaks(key[1].lang):
+            return  # told with all languages
         ident = incident_id(found.subject, found.started_at, until.isoformat())
         calm = found.calm_since if found.open else until
         incident = replace(
@@ -250,22 +299,31 @@ class Watch:
         opened = replace(incident, state=State.PENDING, fired_at=None)
         incident = self._fired(desk, panel, incident, until, rule)
         desk.told += [Transition(until, opened, Cause.OPENED), Transition(until, incident, Cause.FIRED)]
-        changes, desk.opened[found.subject.key] = notices(incident, until, rule.policy, orders)
+        changes, desk.opened[key] = notices(incident, until, rule.policy, orders)
         desk.told += changes
 
     def _correct(
-        self, desk: _Desk, panel: Panel, incident: Incident, found: Incident | None, since: datetime, until: datetime
+        self, desk: _Desk, incident: Incident, found: Incident | None, since: datetime, until: datetime, orders: Orders
     ) -> None:  # fmt: skip
-        """The figures of the strongest minute as they are now, when it lies in the span or is beaten there."""
+        """The figures of the strongest minute as they are now, when it lies in the span or is beaten there.
+
+        They may make it critical, which is told; what was told as critical stays so.
+        """
+        rule = self._rule(incident.subject.rule)
+        if rule is None:
+            return  # its rule is gone: it ends with the next minute
         strongest = incident.strongest
         if found is not None and found.strongest.p_value <= strongest.p_value:
             strongest = found.strongest
         elif incident.started_at >= since:
             strongest = found.strongest if found is not None else replace(strongest, level=Level.CALM)
         if strongest != incident.strongest:
-            changed = replace(incident, strongest=strongest)
-            desk.opened[incident.subject.key] = changed
+            was = incident.severity
+            worst = was if was is Severity.CRITICAL else severity(strongest, rule.policy)
+            changed = replace(incident, strongest=strongest, severity=worst)
             desk.told.append(Transition(until, changed, Cause.CORRECTED))
+            changes, desk.opened[incident.subject.key] = notices(changed, until, rule.policy, orders)
+            desk.told += changes
 
     def _drop_unruled(self, desk: _Desk, at: datetime) -> None:
         """Ends what was opened by a rule that is no longer there."""
@@ -273,6 +331,7 @@ class Watch:
         for key in sorted(desk.opened):
             if key[0] not in names:
                 desk.told.append(end(desk.opened.pop(key), at))
+        desk.held = {key for key in desk.held if key[0] in names}
 
     def _rule(self, name: str) -> Rule | None:
         return next((rule for rule in self.rules.rules if rule.name == name), None)

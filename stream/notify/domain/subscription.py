@@ -6,14 +6,14 @@ from enum import StrEnum
 
 from crosswind.errors import DataError
 from crosswind.stream.domain.contract import Alert
-from crosswind.stream.domain.normalise import clean
-from crosswind.stream.domain.validate import MAX_NAME
+from crosswind.stream.domain.validate import MAX_NAME, is_name
 from crosswind.stream.notify.domain.timing import Quiet
 
 LANGUAGES = ("en", "zh", "de", "es", "fr", "ja", "it", "pt")
 """Languages that messages are written in."""
-TOLD = ("fired", "no_data", "escalated", "repeated", "silence_ended", "corrected")
-"""Causes of transitions that people are told of, besides the end of what they were told of."""
+TOLD = ("fired", "no_data", "escalated", "repeated", "silence_ended")
+"""Causes of transitions that people are told of, besides the end of what they were told of. Corrected figures are not
+among them: with ordinary lateness they come every few minutes, and one that makes an incident critical escalates it."""
 OVER = ("resolved", "lapsed")
 _WORD = re.compile(r"[\w*][\w .:&+/-]{0,79}")  # of topics and languages; names are anybody's
 _TOPIC = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
@@ -29,7 +29,8 @@ class Channel(StrEnum):
 
 
 class Standing(StrEnum):
-    """Whether a subscription is served. `DISABLED`: its receiver said that it is gone."""
+    """Whether a subscription is served. `DISABLED`: its receiver said that it is gone, or its owner's account was
+    removed."""
 
     ACTIVE = "active"
     PAUSED = "paused"
@@ -84,7 +85,7 @@ def check(draft: Draft) -> None:
     for kind, words in (("topics", wanted.topics), ("languages", wanted.langs)):
         if len(words) > 200 or not all(_WORD.fullmatch(word) for word in words):
             raise DataError(f"{kind}: expected at most 200 words of up to 80 letters, digits, spaces or .:&+/-")
-    if len(wanted.entities) > 200 or not all(_is_name(name) for name in wanted.entities):
+    if len(wanted.entities) > 200 or not all(is_name(name) for name in wanted.entities):
         raise DataError(
             f"entities: expected at most 200 names of up to {MAX_NAME} characters, each in one line, without control "
             "characters or blanks around it"
@@ -105,11 +106,6 @@ def check(draft: Draft) -> None:
         raise DataError("a Kafka target is a topic of your own: alerts.NAME, in lower case; `alerts` has every alert")
     if (draft.channel is Channel.STREAM) != (not draft.target):
         raise DataError("a target is needed for webhook, apprise and kafka, and streams have none")
-
-
-def _is_name(name: str) -> bool:
-    """Whether an article can name an entity so: any text that is stored as it is."""
-    return 0 < len(name) <= MAX_NAME and clean(name) == name
 
 
 def over(alert: Alert) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,8 +13,8 @@ from crosswind.stream.domain.bucket import ALL
 from crosswind.stream.domain.detect.budget import Table
 from crosswind.stream.domain.detect.detector import Scores
 from crosswind.stream.domain.detect.view import View
-from crosswind.stream.domain.incident import Cause, Policy, State
-from crosswind.stream.domain.memory import Memory
+from crosswind.stream.domain.incident import Cause, Policy, Severity, State
+from crosswind.stream.domain.memory import Memory, from_json, to_json
 from crosswind.stream.domain.notice import Orders
 from crosswind.stream.domain.rules import Least, NoData, Rule, RuleSet
 from crosswind.stream.domain.series import MINUTE, History, Mention, Series
@@ -27,6 +28,10 @@ ALL_LANGS, ENGLISH, GERMAN, COMPANY = (
     Series("credit"), Series("credit", "en"), Series("credit", "de"), Series(ALL, ALL, "Acme"),
 )  # fmt: skip
 COUNTS = st.lists(st.sampled_from([0, 0, 0, 1, 2]), min_size=LENGTH, max_size=LENGTH)
+RUNS = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 9)), max_size=30).map(
+    lambda runs: ([count for count, times in runs for _ in range(times)] + [0] * LENGTH)[:LENGTH]
+)
+"""Counts that stay as they are for some minutes."""
 FEEDS = st.fixed_dictionaries(dict.fromkeys((ALL_LANGS, ENGLISH, GERMAN, COMPANY), COUNTS))
 
 
@@ -99,12 +104,13 @@ def test_quiet_series_may_be_left_out(feed) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(FEEDS)
-def test_no_language_opens_while_all_languages_are_open(feed) -> None:
+def test_no_language_opens_while_all_languages_are_open_and_speak_for_it(feed) -> None:
+    """The evidence in these feeds is English: nobody who follows German hears of it by all languages."""
     opened: set[Series] = set()
     for change in _walk(feed)[1]:
         series, incident = change.incident.subject.series, change.incident
         if change.cause is Cause.OPENED:
-            assert series.parent not in opened
+            assert series.parent not in opened or series == GERMAN
             opened.add(series)
         elif not incident.open:
             opened.discard(series)
@@ -154,6 +160,51 @@ def test_a_firing_language_goes_on_beside_all_languages() -> None:
     assert {key[1]: incident.state for key, incident in memory.opened.items()} == {
         ALL_LANGS: State.FIRING, ENGLISH: State.FIRING,
     }  # fmt: skip
+
+
+def test_a_language_without_evidence_in_all_languages_fires_beside_them_and_in_their_group() -> None:
+    feed = {ALL_LANGS: _padded("2222222222"), ENGLISH: _padded("00002222"), GERMAN: _padded("0000222")}
+    found = _walk(feed, last=9)[1]
+    assert [(c.cause, c.incident.subject.series.lang) for c in found if c.cause is not Cause.RESOLVED] == [
+        (Cause.OPENED, "*"), (Cause.FIRED, "*"), (Cause.OPENED, "de"), (Cause.FIRED, "de"),
+    ]  # fmt: skip
+    assert {c.incident.group for c in found if c.cause is Cause.FIRED} == {found[0].incident.incident_id}
+
+
+def test_what_all_languages_never_told_holds_no_language_back() -> None:
+    feed = {ALL_LANGS: _padded("0020000"), ENGLISH: _padded("0222222")}
+    story = [(c.incident.subject.series.lang, c.cause.value, (c.at - START) // MINUTE)
+             for c in _walk(feed, last=6)[1]]  # fmt: skip
+    assert story == [
+        ("en", "opened", 1), ("*", "opened", 2), ("en", "lapsed", 2), ("*", "lapsed", 3), ("en", "opened", 3),
+        ("en", "fired", 5),
+    ]  # fmt: skip
+
+
+def test_a_language_that_outlasts_all_languages_opens_once_it_was_calm() -> None:
+    feed = {ALL_LANGS: _padded("222"), ENGLISH: _padded("222222222012220222")}
+    story = [(c.incident.subject.series.lang, c.cause.value, (c.at - START) // MINUTE)
+             for c in _walk(feed, last=13)[1]]  # fmt: skip
+    assert story == [
+        ("*", "opened", 0), ("*", "fired", 2), ("*", "resolved", 6), ("en", "opened", 11), ("en", "fired", 13),
+    ]  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(RUNS, RUNS)
+def test_no_language_opens_as_new_what_all_languages_told(whole: list[int], part: list[int]) -> None:
+    found = _walk({ALL_LANGS: whole, ENGLISH: part})[1]
+    lives: dict[str, list[int]] = {}
+    for change in found:
+        if change.incident.subject.series == ALL_LANGS and change.cause in (Cause.FIRED, Cause.RESOLVED):
+            lives.setdefault(change.incident.incident_id, []).append((change.at - START) // MINUTE)
+    for change in found:
+        if change.incident.subject.series == ENGLISH and change.cause is Cause.OPENED:
+            at = (change.at - START) // MINUTE
+            loud = at - next((n for n, count in enumerate(reversed(part[:at])) if count == 0), at)
+            raised = [minute for minute in range(loud, at) if part[minute] == 2]
+            assert not [life for life in lives.values() for minute in raised
+                        if life[0] <= minute < (life[1] if len(life) > 1 else LENGTH)]  # fmt: skip
 
 
 SILENCES = st.tuples(st.integers(0, LENGTH), st.integers(0, LENGTH)).map(
@@ -264,6 +315,42 @@ def test_late_articles_never_unsay_a_firing_alert(before, late, since: int) -> N
     assert {c.cause for c in found} <= {Cause.OPENED, Cause.FIRED, Cause.CORRECTED, Cause.ESCALATED}
     known = {change.incident.incident_id for change in told}
     assert not known & {change.incident.incident_id for change in found if change.cause is Cause.FIRED}
+
+
+@settings(max_examples=25, deadline=None)
+@given(RUNS, COUNTS, st.integers(0, LENGTH - 1))
+def test_looking_again_at_what_has_not_changed_tells_no_surge(surges: list[int], other, since: int) -> None:
+    feed = {ALL_LANGS: surges, COMPANY: other}
+    memory, _ = _walk(feed)
+    after, found = WATCH.amend(_histories(feed), memory, START + since * MINUTE, START + (LENGTH - 1) * MINUTE)
+    assert {change.cause for change in found} <= {Cause.CORRECTED}
+    assert after.opened.keys() == memory.opened.keys()
+
+
+@pytest.mark.parametrize("since", [0, 30, 50, 60, 66, 70, 72])
+def test_a_surge_that_was_told_and_is_over_is_not_told_again(since: int) -> None:
+    """Nor its language's, which all languages spoke for, while it outlasts them or after."""
+    feed = {ALL_LANGS: [0] * 40 + [2] * 25 + [0] * 25, ENGLISH: [0] * 45 + [2] * 30 + [0] * 15}
+    memory, told = _walk(feed)
+    assert _story(told) == [("opened", 40), ("fired", 42), ("resolved", 68)]
+    again = from_json(msgspec.json.decode(msgspec.json.encode(to_json(memory))))
+    after, found = WATCH.amend(_histories(feed), again, START + since * MINUTE, START + (LENGTH - 1) * MINUTE)
+    assert (found, after) == ([], memory)
+
+
+def test_late_articles_that_make_it_critical_escalate_it_once() -> None:
+    watch = _watch(replace(POLICY, critical_below=1e-6, keep_firing=30 * MINUTE))
+    memory, told = _walk({ALL_LANGS: [0] * 60 + [2] * 5 + [0] * 25}, watch=watch, last=70)
+    late = {ALL_LANGS: [0] * 60 + [2, 2, 2, 30, 30] + [0] * 25}
+    after, found = watch.amend(_histories(late), memory, START + 60 * MINUTE, START + 70 * MINUTE)
+    assert [(c.cause.value, c.incident.severity) for c in told + found] == [
+        ("opened", Severity.WARNING), ("fired", Severity.WARNING), ("corrected", Severity.CRITICAL),
+        ("escalated", Severity.CRITICAL),
+    ]  # fmt: skip
+    assert _walk(late, after, 71, watch=watch)[1] == []
+    less = _histories({ALL_LANGS: [0] * 60 + [2] * 5 + [0] * 25})
+    _, unsaid = watch.amend(less, after, START + 60 * MINUTE, START + 70 * MINUTE)
+    assert [(c.cause.value, c.incident.severity) for c in unsaid] == [("corrected", Severity.CRITICAL)]
 
 
 def test_a_surge_that_is_only_seen_late_fires_late() -> None:
