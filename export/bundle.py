@@ -16,6 +16,7 @@ import msgspec
 
 from crosswind.errors import BundleError
 from crosswind.export.wire import external_tensors, opset
+from crosswind.structs import known
 
 FORMAT = 1
 MODEL, TOKENIZER, MANIFEST = "model.onnx", "tokenizer.json", "manifest.json"
@@ -37,6 +38,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
     value: str
 
 
+@known
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=False):
     """What a bundle says of itself.
 
@@ -187,6 +189,7 @@ class _Model(msgspec.Struct):
     vocab: list[Any] | dict[str, int]
 
 
+@known
 class _TokenizerFile(msgspec.Struct):
     model: _Model
     added_tokens: list[_Token] = []

@@ -20,6 +20,7 @@ from crosswind.errors import BundleError, CrosswindError
 from crosswind.export.atomic import publish, staging
 from crosswind.export.bundle import FORMAT, MANIFEST, SHIPPED, Manifest, verify
 from crosswind.settings import Settings
+from crosswind.structs import known
 
 DEFAULT = "default"
 """The address of the shipped bundle, wherever it is installed."""
@@ -189,6 +190,7 @@ def _download(address: str, folder: Path, trusted: str | None) -> None:
         publish(made, folder)
 
 
+@known
 class _Names(msgspec.Struct):
     format: int
     files: dict[str, str]

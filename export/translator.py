@@ -17,6 +17,7 @@ import msgspec
 from crosswind.errors import BundleError
 from crosswind.export.bundle import MANIFEST, TOKENIZER, sha256
 from crosswind.export.wire import external_tensors
+from crosswind.structs import known
 
 FORMAT: Final = 1
 ENCODER, DECODER, DECODER_PAST, PIECES = "encoder.onnx", "decoder.onnx", "decoder_past.onnx", "pieces.json"
@@ -24,6 +25,7 @@ GRAPHS: Final = (ENCODER, DECODER, DECODER_PAST)
 _PAIR: Final = re.compile(r"([a-z]{2,3})-([a-z]{2,3})")
 
 
+@known
 class TranslatorManifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a translator says of itself.
 
@@ -58,6 +60,7 @@ class TranslatorManifest(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.source}-{self.target}"
 
 
+@known
 class Pieces(msgspec.Struct, frozen=True):
     """The model's ids: `source` piece -> id, `target` the pieces in the order of their ids."""
 

@@ -19,6 +19,7 @@ from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.series import MINUTE, Counts, History, Mention, Series
 from crosswind.stream.domain.watch import RUN, Watch
 from crosswind.stream.service.rules import YAML_LETS_THROUGH, Duration, Strict, duration, load_rules
+from crosswind.structs import known
 
 _VALUE = re.compile(r"(\d+)(?:([+-])(\d+))?(?:x(\d+))?")
 LONGEST = 100 * 24 * 60
@@ -75,6 +76,7 @@ class Case(Strict, frozen=True):
     every: Duration = "10m"
 
 
+@known
 class TestFile(Strict, frozen=True):
     """A file of rule tests, version 1; `rules` is a rule file beside it, or the shipped rules."""
 

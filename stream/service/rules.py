@@ -22,6 +22,7 @@ from crosswind.stream.domain.detect.scan import Scan
 from crosswind.stream.domain.incident import Policy
 from crosswind.stream.domain.rules import Budget, Kind, Least, Match, NoData, Per, Rule, RuleSet
 from crosswind.stream.domain.series import Counting
+from crosswind.structs import known
 
 FOLDER = Path(__file__).resolve().parents[1] / "rules"
 DEFAULT, CALIBRATION, SCHEMA = FOLDER / "default.yaml", FOLDER / "calibration.json", FOLDER / "rules.v1.schema.json"
@@ -119,6 +120,7 @@ class Silent(Strict, frozen=True):
     expected: Annotated[float, Meta(gt=0)] = 20.0
 
 
+@known
 class RuleFile(Strict, frozen=True):
     """A rule file, version 1."""
 

@@ -8,10 +8,12 @@ from msgspec import Meta
 
 from crosswind.errors import SettingsError
 from crosswind.stream.domain.watchlist import Watchlist, aliases_of
+from crosswind.structs import known
 
 Text = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
+@known
 class WatchlistFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A watchlist file, version 1: names by language code, `any` for every language."""
 

@@ -17,6 +17,9 @@ from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.scorecard import Measure, measure
 from crosswind.stream.domain.silence import Matcher, Silence
 from crosswind.stream.domain.watch import NO_DATA
+from crosswind.structs import known
+
+known(Matcher)
 
 _ACKNOWLEDGE = text("""
     UPDATE incident SET acknowledged_at = coalesce(acknowledged_at, clock_timestamp()),

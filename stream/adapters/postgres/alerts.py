@@ -22,6 +22,9 @@ from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.series import History, Series
 from crosswind.stream.domain.silence import Matcher, Silence
 from crosswind.stream.service.alerting import AlertUnit, Counted, Progress
+from crosswind.structs import known
+
+known(Matcher)
 
 EVALUATE, PUBLISH = 0x63776576, 0x63777075
 """Classes of advisory locks, one lock per run in each: who evaluates, who publishes."""

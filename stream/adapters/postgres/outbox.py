@@ -13,6 +13,9 @@ from crosswind.stream.domain.contract import Alert
 from crosswind.stream.notify.domain.pace import FIRST
 from crosswind.stream.notify.domain.subscription import Channel, concerns_all, group_of, over, worth_telling
 from crosswind.stream.notify.service.dispatcher import Message, Outcome, Result
+from crosswind.structs import known
+
+known(Alert)
 
 DIGESTS = 0x63776E64
 """Advisory lock. Shared by transactions that write the outbox, alone by those that claim digests: so a digest that is

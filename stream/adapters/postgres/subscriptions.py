@@ -14,6 +14,9 @@ from crosswind.stream.adapters.postgres.errors import database
 from crosswind.stream.domain.contract import Alert
 from crosswind.stream.notify.domain.subscription import Channel, Draft, Filter, Standing, check
 from crosswind.stream.notify.domain.timing import Quiet
+from crosswind.structs import known
+
+known(Alert)
 
 ALL = "*"
 """The owner that sees every subscription: the command line."""

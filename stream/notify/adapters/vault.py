@@ -14,6 +14,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from crosswind.errors import DataError, SettingsError
 from crosswind.settings import Settings
+from crosswind.structs import known
 
 FILE = "secret.key"
 ROTATION_SECONDS = 24 * 3600.0
@@ -28,6 +29,7 @@ class Key:
     until: float | None = None
 
 
+@known
 @dataclass(frozen=True, slots=True)
 class Sealed:
     """What is kept encrypted for one subscription."""
