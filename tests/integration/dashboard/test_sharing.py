@@ -117,12 +117,12 @@ def test_a_tick_sends_only_the_charts_that_changed(engine: Engine) -> None:
     async def looking() -> None:
         live = Live(Reader(engine, "live"))
         first = await _shown(live, View())
-        tags, every = callbacks._changed(first, {})
-        assert every == {*TOPICS, callbacks.HEAT}
-        assert callbacks._changed(await _shown(live, View()), tags) == (tags, set())
+        tags, every = callbacks._changed(first, {}, {"#figures": "2 articles"})
+        assert every == {*TOPICS, callbacks.HEAT, "#figures"}
+        assert callbacks._changed(await _shown(live, View()), tags, {"#figures": "2 articles"}) == (tags, set())
         store(engine, [scored_article(90_001, minutes=48 * 60 - 31, topic="macro")])
-        later, changed = callbacks._changed(await _shown(live, View()), tags)
-        assert changed == {"macro", callbacks.HEAT}
+        later, changed = callbacks._changed(await _shown(live, View()), tags, {"#figures": "3 articles"})
+        assert changed == {"macro", callbacks.HEAT, "#figures"}
         assert json.loads(first.charts["macro"].text)["data"]
         assert later["credit"] == tags["credit"]
 
