@@ -111,8 +111,9 @@ def test_workers_that_take_turns_give_what_one_gives_and_read_all_back_once(engi
 
 
 def test_an_article_that_comes_seven_hours_late_gets_its_story(engine: Engine) -> None:
-    hours = [replace(one, article=replace(one.article, published_at=START + timedelta(hours=n))) for n, one in
-             enumerate([*FEED[:10], LAST])]  # fmt: skip
+    times = [START + timedelta(hours=n) for n in range(11)]
+    hours = [replace(one, article=replace(one.article, published_at=at, first_seen_at=at))
+             for at, one in zip(times, [*FEED[:10], LAST], strict=True)]  # fmt: skip
     worker = engine_of(engine)
     put(engine, [*hours[:1], *hours[2:10]])
     worker.tick()
