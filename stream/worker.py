@@ -1,5 +1,6 @@
 """Running one worker until it is told to stop."""
 
+import gc
 import logging
 import os
 import signal
@@ -40,6 +41,7 @@ def run_worker(settings: Settings, checkpoint: Checkpoint = no_checkpoint) -> in
         signal.signal(number, _leave)
     configure_logging(settings.log_level)
     worker = build_worker(settings, checkpoint)
+    spare_the_collector()
     runner = _Runner(worker.app, loglevel="WARNING", redirect_stdouts=False, quiet=True, override_logging=False)
     try:
         runner.execute_from_commandline()
@@ -48,6 +50,12 @@ def run_worker(settings: Settings, checkpoint: Checkpoint = no_checkpoint) -> in
     finally:
         worker.parts.store.close()
     return 0
+
+
+def spare_the_collector() -> None:
+    """What is loaded by now stays until the end, so no later collection looks through it: each took 50 to 150 ms."""
+    gc.collect()
+    gc.freeze()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -112,7 +112,7 @@ def judge(rule: Rule, panel: Panel, view: View, first: datetime, wanted: set[Ser
     above = heights[rows][:, None]
     least = np.broadcast_to(above, found.score.shape)
     if rule.budget.per is Per.RULE:
-        least = _least_together(rule, found, above, fresh.normal.typical, max(universe, len(rows)))
+        least = _least_together(rule, found, above, fresh.normal.typical, universe)
     return Hour(rule, panel, first, named, raw, fresh, found, above, np.asarray(least))
 
 
@@ -122,7 +122,7 @@ def _least_together(rule: Rule, found: Scores, above: Floats, typical: Floats, u
     for minute in np.flatnonzero((found.score >= above).any(axis=0)):
         rows: NDArray[np.intp] = np.flatnonzero(found.score[:, minute] >= above[:, 0])
         chances = [rule.table.budget(float(found.score[row, minute]), float(typical[row])) for row in rows]
-        allowed = together(chances, rule.budget.at_most, universe)
+        allowed = together(chances, rule.budget.at_most, max(universe, len(chances)))
         for row, chance in zip(rows, chances, strict=True):
             if chance <= allowed:
                 least[row, minute] = found.score[row, minute]

@@ -14,12 +14,13 @@ class Orders:
 
     Attributes:
         acknowledged: ids of incidents that somebody took on: they are not repeated until they are resolved.
-        universe: by a rule's name, how many series it watches in all, for budgets that all series of a rule share.
+        universe: by a rule's name and hour, how many series it watches in all, for budgets that all series of a rule
+            share; see `domain.universe`.
     """
 
     silences: Sequence[Silence] = ()
     acknowledged: frozenset[str] = frozenset()
-    universe: Mapping[str, int] = field(default_factory=dict)
+    universe: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
 
 
 def notices(incident: Incident, at: datetime, policy: Policy, orders: Orders) -> tuple[list[Transition], Incident]:

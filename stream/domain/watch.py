@@ -44,6 +44,7 @@ from crosswind.stream.domain.rules import Rule, RuleSet
 from crosswind.stream.domain.series import MINUTE, History, Series
 from crosswind.stream.domain.signal import Level, Signal
 from crosswind.stream.domain.silence import silenced
+from crosswind.stream.domain.universe import hour_of
 
 RUN = Series(ALL)
 """The whole run."""
@@ -157,7 +158,8 @@ class Watch:
         judged = []
         for rule in self.rules.rules:
             wanted = {series for name, series in (*desk.opened, *desk.held) if name == rule.name}
-            judged.append(judge(rule, panel, view, begin, wanted, orders.universe.get(rule.name, 0)))
+            watched = orders.universe.get(rule.name, {}).get(hour_of(begin), 0)
+            judged.append(judge(rule, panel, view, begin, wanted, watched))
         loud: dict[int, list[tuple[Hour, Series]]] = {}
         for hour in judged:
             for minute, series in hour.raised():

@@ -69,13 +69,14 @@ def replay(
     --resume goes on. Exit status 130 when it was stopped.
     """
     settings = settings_with(kafka, database_url, data_dir)
+    pace, loaded = speed_of(speed), load_rules(rules or settings.rules)
     asked = {
         "feed": feed, "rules": str(rules) if rules else None, "since": since, "until": until, "topic": topic,
         "lang": lang, "source": source, "as_of": as_of, "clock": when.value, "model": model, "scores": scores,
         "from": first, "to": to, "through_kafka": through_kafka, "partitions": partitions, "notify": notify,
+        "rules_version": loaded.version,
     }  # fmt: skip
     check_options(feed, scores, first, to)
-    pace, loaded = speed_of(speed), load_rules(rules or settings.rules)
     wanted = Filter(moment_of(since), moment_of(until), tuple(topic or ()), tuple(lang or ()), tuple(source or ()),
                     moment_of(as_of))  # fmt: skip
     stretch = stretch_of(first, to)

@@ -102,7 +102,7 @@ def normalise(table: pa.Table) -> tuple[pa.Table, int]:
     columns["published_at"] = _times(columns["published_at"], "published_at")
     usable = pc.and_(pc.is_valid(columns["published_at"]), pc.is_valid(columns["topic"]))
     known = pc.is_in(columns["sentiment"], pa.array([s.value for s in Sentiment]))
-    usable = pc.fill_null(pc.and_(usable, known), False)
+    usable = pc.fill_null(pc.and_(pc.and_(usable, known), _are_shares(columns, len(table))), False)
     bad = len(table) - int(pc.sum(usable).as_py() or 0)
     if bad:
         columns = {name: column.filter(usable) for name, column in columns.items()}
@@ -119,13 +119,7 @@ def _complete(columns: dict[str, Any], rows: int) -> pa.Table:
     columns["url"] = columns.get("url", pa.nulls(rows, pa.string()))
     columns["unsure"] = _filled(columns.get("unsure"), False, rows, pa.bool_())
     columns["entities"] = _entities(columns.get("entities"), rows)
-    for mood in ("negative", "positive"):
-        stand_in = pc.if_else(pc.equal(columns["sentiment"], mood), PPM * 9 // 10, PPM // 20)
-        given = columns.get(f"{mood}_ppm")
-        columns[f"{mood}_ppm"] = stand_in if given is None else pc.coalesce(pc.cast(given, pa.int64()), stand_in)
-    rest = pc.subtract(pc.subtract(PPM, columns["negative_ppm"]), columns["positive_ppm"])
-    neutral = columns.get("neutral_ppm")
-    columns["neutral_ppm"] = rest if neutral is None else pc.coalesce(pc.cast(neutral, pa.int64()), rest)
+    columns |= _shares(columns, rows)
     columns["topic_ppm"] = _filled(columns.get("topic_ppm"), PPM, rows, pa.int64())
     meaning = columns.get("meaning")
     packed = meaning is not None and (pa.types.is_binary(meaning.type) or pa.types.is_large_binary(meaning.type))
@@ -135,6 +129,42 @@ def _complete(columns: dict[str, Any], rows: int) -> pa.Table:
     columns["title_key"] = _worked_out(columns, "title_key", rows, _title_keys)
     columns["article_id"] = _worked_out(columns, "article_id", rows, _identities)
     return pa.table({name: pc.cast(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}, schema=SCHEMA)
+
+
+def _are_shares(columns: dict[str, Any], rows: int) -> Any:
+    """Whether the probabilities of a row that are given can be some."""
+    fit: Any = pa.array([True] * rows)
+    for name in (*(f"{mood}_ppm" for mood in Sentiment), "topic_ppm"):
+        if (given := columns.get(name)) is not None:
+            given = pc.cast(given, pa.int64())
+            within = pc.and_(pc.greater_equal(given, 0), pc.less_equal(given, PPM))
+            fit = pc.and_(fit, pc.fill_null(within, True))
+    return fit
+
+
+def _shares(columns: dict[str, Any], rows: int) -> dict[str, Any]:
+    """The probabilities of the sentiments; what stands in for one that is not given takes what the given ones leave."""
+    given = {mood: columns.get(f"{mood}_ppm", pa.nulls(rows, pa.int64())) for mood in Sentiment}
+    given = {mood: pc.cast(column, pa.int64()) for mood, column in given.items()}
+    left: Any = PPM
+    for column in given.values():
+        left = pc.subtract(left, pc.fill_null(column, 0))
+    found = {}
+    for mood in (Sentiment.NEGATIVE, Sentiment.POSITIVE):
+        stand_in = pc.if_else(pc.equal(columns["sentiment"], mood.value), PPM * 9 // 10, PPM // 20)
+        stand_in = pc.max_element_wise(pc.min_element_wise(stand_in, left), 0)
+        found[f"{mood}_ppm"] = pc.coalesce(given[mood], stand_in)
+        left = pc.subtract(left, pc.if_else(pc.is_valid(given[mood]), 0, stand_in))
+    left = pc.max_element_wise(left, 0)
+    found["neutral_ppm"] = pc.coalesce(given[Sentiment.NEUTRAL], left)
+    # Where that one is given, the rest is the row's own sentiment's, or of what else is not given.
+    bad, good = (pc.is_null(given[mood]) for mood in (Sentiment.NEGATIVE, Sentiment.POSITIVE))
+    spare = pc.if_else(pc.is_valid(given[Sentiment.NEUTRAL]), left, 0)
+    to_bad = pc.and_(bad, pc.or_(pc.invert(good), pc.equal(columns["sentiment"], Sentiment.NEGATIVE.value)))
+    found["negative_ppm"] = pc.add(found["negative_ppm"], pc.if_else(to_bad, spare, 0))
+    to_good = pc.and_(good, pc.invert(to_bad))
+    found["positive_ppm"] = pc.add(found["positive_ppm"], pc.if_else(to_good, spare, 0))
+    return found
 
 
 def _times(column: Any, name: str) -> Any:

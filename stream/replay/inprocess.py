@@ -25,6 +25,7 @@ class Plan:
     """How to replay.
 
     Attributes:
+        bad: rows of the source that were no articles, of a feed that is staged already.
         total: told the number of articles before the first is played.
         progress: told how many more are done.
         stories: articles that have a meaning get their story, and rules count stories.
@@ -45,6 +46,7 @@ class Plan:
     save_seconds: float = 2.0
     workers: int = 1
     stories: bool = True
+    bad: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,25 +84,34 @@ def replay_in_process(open_source: Callable[[], Source], plan: Plan) -> Outcome:
     begun = time.monotonic()
     plan.folder.mkdir(parents=True, exist_ok=True)
     stage = Stage(plan.folder / "staged")
-    marker = plan.folder / "bad"
-    if not stage.whole or not marker.exists():
-        (plan.folder / "checkpoint.json").unlink(missing_ok=True)
-        source = open_source()
-        stage.fill(source.tables, plan.clock, plan.lateness, plan.stories, newest=source.newest, stop=plan.stop)
-        if not stage.whole:
-            return not_staged(plan, time.monotonic() - begun)
-        marker.write_text(str(source.bad))
-    bad = int(marker.read_text() or 0)
+    bad = staged(stage, open_source, plan, plan.stories)
+    if bad is None:
+        return not_staged(plan, time.monotonic() - begun)
     fresh = not (plan.folder / "checkpoint.json").exists()
     if plan.workers > 1 and plan.pace.speed <= 0 and fresh and stage.rows >= WORTH:
-        found = replay_split(plan.folder / "staged", plan.run, plan.rules, plan.lateness, plan.workers)
+        found = replay_split(plan.folder / "staged", plan.run, plan.rules, plan.lateness, plan.workers, plan.stop)
+        if found is None and plan.stop():
+            return not_staged(plan, time.monotonic() - begun)
         if found is not None:
             return _written(stage, plan, bad, begun, *found)
     return _play(stage, plan, bad, begun)
 
 
+def staged(stage: Stage, open_source: Callable[[], Source], plan: Plan, stories: bool) -> int | None:
+    """Takes the source in where it was not yet; the number of its rows that were no articles. None: it was stopped."""
+    marker = plan.folder / "bad"
+    if not stage.whole or not marker.exists():
+        (plan.folder / "checkpoint.json").unlink(missing_ok=True)
+        source = open_source()
+        stage.fill(source.tables, plan.clock, plan.lateness, stories, newest=source.newest, stop=plan.stop)
+        if not stage.whole:
+            return None
+        marker.write_text(str(source.bad))
+    return int(marker.read_text() or 0)
+
+
 def not_staged(plan: Plan, seconds: float) -> Outcome:
-    """What came out of a replay that was stopped while its source was taken in: nothing yet."""
+    """What came out of a replay that was stopped while its source was taken in, or by several processes: nothing."""
     path = plan.folder / "alerts.jsonl"
     path.write_bytes(b"")
     return Outcome(False, 0, 0, 0, 0, None, None, None, seconds, path, digest(path))

@@ -1,7 +1,7 @@
 """One replay as the command line asks for it: its record, its source, and the way it takes."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from crosswind.settings import Settings
 from crosswind.stream.replay import runs as records
 from crosswind.stream.replay.columns import Filter
 from crosswind.stream.replay.files import open_files
-from crosswind.stream.replay.inprocess import Outcome, Plan, not_staged
+from crosswind.stream.replay.inprocess import Outcome, Plan, not_staged, staged
 from crosswind.stream.replay.judging import Judge, Unscored
 from crosswind.stream.replay.notebook import model_judge
 from crosswind.stream.replay.options import moment_of
@@ -55,6 +55,14 @@ class Job:
         again = asked["model"] is not None
         return self._open(model_judge(str(asked["model"] or self.settings.model), self.settings, again=again))
 
+    def _unscored(self) -> Source:
+        """The source for the run's worker, which scores; where only some topics are wanted, they are scored before."""
+        asked = self.record.asked
+        again = asked["model"] is not None
+        known = model_judge(str(asked["model"] or self.settings.model), self.settings, again=again)
+        unscored = Judge(Unscored, known.detect, again, anew=known.scorer)
+        return self._open(known if self.wanted.topics else unscored)
+
     def _open(self, judge_with: Judge) -> Source:
         feed, settings = str(self.record.asked["feed"]), self.settings
         if is_stored(feed):
@@ -87,15 +95,11 @@ class Job:
 
         asked, settings = self.record.asked, self.settings
         stage, begun = Stage(plan.folder / "staged"), time.monotonic()
-        if not stage.whole:
-            plan.folder.mkdir(parents=True, exist_ok=True)
-            again = asked["model"] is not None
-            known = model_judge(str(asked["model"] or settings.model), settings, again=again)
-            source = self._open(Judge(Unscored, known.detect, again, anew=known.scorer))
-            stage.fill(source.tables, plan.clock, plan.lateness, stories=False, newest=source.newest,
-                       stop=plan.stop)  # the run gives its own stories  # fmt: skip
-            if not stage.whole:
-                return not_staged(plan, time.monotonic() - begun)
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        bad = staged(stage, self._unscored, plan, stories=False)  # the run gives its own stories
+        if bad is None:
+            return not_staged(plan, time.monotonic() - begun)
+        plan = replace(plan, bad=bad)
         url = database_address(settings)
         engine = connect(url)
         migrate(engine)
@@ -119,8 +123,8 @@ def record_of(data_dir: Path, run: str | None, asked: dict[str, Any], *, resume:
     known = records.load_run(data_dir, name)
     if known is not None and not resume:
         raise SettingsError(f"there is a run {name} already; pass --resume, another --run, or delete it")
-    if known is not None and dict(known.asked) != asked:
-        changed = sorted(key for key in asked if asked[key] != known.asked.get(key))
+    changed = sorted(key for key in asked if known is not None and asked[key] != known.asked.get(key, asked[key]))
+    if changed:
         raise SettingsError(
             f"run {name} was started with another {', '.join(changed)}; a resumed run keeps its options"
         )

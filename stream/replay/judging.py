@@ -16,6 +16,8 @@ from crosswind.stream.service.ports import Scorer
 from crosswind.stream.service.scoring import Message, judge
 
 SCORED_AT_ONCE = 256
+LARGEST = 2**24
+"""Bytes of a message of old articles at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +63,13 @@ def take_unscored(source: Source, messages: list[Message], wanted: Filter, judge
     """Articles of `news.raw` messages, scored and filtered; what is no article is counted in `source.bad`."""
     if not messages:
         return
-    limits = Limits(2**24, judge_with.seen_limit)
+    limits = Limits(LARGEST, judge_with.seen_limit)
     judged = judge(
         messages, scorer=judge_with.scorer(), detect=judge_with.detect, limits=limits, watchlist=judge_with.watchlist
     )
     source.bad += len(judged.dead)
     dead = {letter.message.origin for letter in judged.dead}
-    given = [decode_raw(message.value, 2**24).id for message in messages if message.origin not in dead]
+    given = [decode_raw(message.value, LARGEST).id for message in messages if message.origin not in dead]
     table = table_of(judged.scored)
     table = table.set_column(table.column_names.index("given_id"), "given_id", pa.array(given, pa.string()))
     table = wanted.apply(table)

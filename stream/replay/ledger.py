@@ -18,6 +18,7 @@ from crosswind.stream.domain.bucket import ALL
 from crosswind.stream.domain.panel import LOOKBACK, MENTIONS
 from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.series import MINUTE, Counts, History, Hours, Mention, Series
+from crosswind.stream.domain.universe import NEVER, Universe
 from crosswind.stream.domain.watermark import Watermark
 from crosswind.stream.replay.cells import NOTHING, Cells, Ints
 from crosswind.stream.replay.times import EPOCH, advance, to_hour
@@ -156,10 +157,14 @@ class Ledger:
                     found.append(Counted(hour * 3600, int((at <= edge).sum()), now))
         return found
 
-    def universe(self, since: datetime) -> list[Series]:
+    def universe(self, first: datetime, last: datetime) -> Universe:
         """See `AlertUnit.universe`."""
-        rows = [self._hour_of(hour)[0] for hour in {*self._fine, *self._coarse} if hour >= to_hour(since)]
-        return [self._names[number] for number in np.unique(np.concatenate(rows))] if rows else []
+        begin, before = to_hour(first), np.full(len(self._names), NEVER, np.int64)
+        for hour in sorted({*self._fine, *self._coarse}):
+            if hour < begin:
+                before[self._hour_of(hour)[0]] = hour
+        during = [self._hour_of(hour)[0] for hour in range(begin, to_hour(last) + 1)]
+        return Universe.of(self._names, begin, before, during)
 
     def histories(
         self, rules: RuleSet, first: datetime, last: datetime, wanted: Collection[Series]

@@ -10,6 +10,7 @@ from crosswind.stream.domain.incident import Incident
 from crosswind.stream.domain.notice import Orders
 from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.series import History, Series
+from crosswind.stream.domain.universe import Universe
 from crosswind.stream.replay.ledger import Ledger
 from crosswind.stream.service.alerting import AlertUnit, Counted, Progress
 
@@ -63,9 +64,9 @@ class LedgerUnit:
         """Nobody silences or acknowledges in a replay."""
         return Orders()
 
-    def universe(self, since: datetime) -> list[Series]:
+    def universe(self, first: datetime, last: datetime) -> Universe:
         """See `AlertUnit.universe`."""
-        return self.store.ledger.universe(since)
+        return self.store.ledger.universe(first, last)
 
     def next_seq(self) -> int:
         """See `AlertUnit.next_seq`."""

@@ -25,6 +25,7 @@ from crosswind.stream.replay.judging import Judge
 from crosswind.stream.replay.log import read_log
 from crosswind.stream.replay.measures import Measures
 from crosswind.stream.replay.preview import Preview, preview
+from crosswind.stream.replay.runs import keep_asked
 from crosswind.stream.replay.search import Fold, Found, grid_search, middle, optuna_search, walk_forward
 from crosswind.stream.replay.sources import Source
 from crosswind.stream.replay.stage import Clock, Stage
@@ -45,17 +46,20 @@ def replay(
     Args:
         feed: a file, folder or glob of scored or unscored articles, or an opened source.
         rules: a rule file; None: the shipped rules.
-        folder: keeps log and checkpoint there, and resumes; None: a temporary one.
+        folder: keeps log and checkpoint there, and resumes what was asked for the same; None: a temporary one.
         model: scores articles that have no score.
 
     Stories are given unless the settings (`CROSSWIND_STORIES`) say no.
 
     Raises:
-        CrosswindError: feed or rules cannot be used.
+        CrosswindError: feed or rules cannot be used, or `folder` holds another replay.
     """
     found = rule_set(read_rules(Path(rules) if rules else DEFAULT))
     with tempfile.TemporaryDirectory(prefix="crosswind-replay-") as temporary:
         plan = Plan("notebook", found, folder or Path(temporary), clock=clock, stories=load_settings().stories)
+        name = feed.name if isinstance(feed, Source) else str(feed)
+        keep_asked(plan.folder, {"feed": name, "rules": found.version, "filter": repr(wanted), "clock": clock.value,
+                                 "model": model, "stories": plan.stories})  # fmt: skip
         outcome = replay_in_process(lambda: opened(feed, wanted, model), plan)
         return alerts_frame(read_log(outcome.log))
 

@@ -17,9 +17,11 @@ from crosswind.stream.domain.bucket import ALL
 from crosswind.stream.domain.detect.deviance import count_spreads
 from crosswind.stream.domain.detect.season import Counts, Floats
 from crosswind.stream.domain.memory import Memory
+from crosswind.stream.domain.notice import Orders
 from crosswind.stream.domain.panel import LOOKBACK, MENTIONS, WEEKS
 from crosswind.stream.domain.rules import Rule, RuleSet
 from crosswind.stream.domain.series import MINUTE, History, Hours, Mention, Series
+from crosswind.stream.domain.universe import Universe, shared
 from crosswind.stream.domain.watch import Watch
 
 HOUR = timedelta(hours=1)
@@ -79,10 +81,13 @@ def preview(rules: RuleSet, buckets: Buckets, mentions: Mapping[Series, Sequence
     hours = np.flatnonzero(loud.any(axis=0))
     cut = len(hours) > MOST_HOURS
     hours = hours[np.argsort(-(negative * loud).sum(axis=0)[hours], kind="stable")[:MOST_HOURS]]
+    orders = Orders()
+    if shared(rules):
+        orders = Orders(universe=Universe.counted(buckets.series, buckets.start, articles).watched(rules))
     fired: list[tuple[datetime, Series]] = []
     for first, last in _stretches(np.sort(hours)):
         some = np.flatnonzero(loud[:, first : last + 1].any(axis=1))
-        fired += _judge(rules, buckets, (negative, articles, run), some, int(first), int(last), mentions)
+        fired += _judge(rules, buckets, (negative, articles, run), some, int(first), int(last), mentions, orders)
     return Preview(tuple(sorted(fired)), negative.shape[1], len(hours), cut)
 
 
@@ -123,7 +128,7 @@ def _stretches(hours: np.ndarray) -> list[tuple[int, int]]:
 
 def _judge(
     rules: RuleSet, buckets: Buckets, hourly: tuple[Counts, Counts, Counts], some: np.ndarray, first: int, last: int,
-    mentions: Mapping[Series, Sequence[Mention]] | None,
+    mentions: Mapping[Series, Sequence[Mention]] | None, orders: Orders,
 ) -> list[tuple[datetime, Series]]:  # fmt: skip
     parents = {buckets.series[int(row)].parent for row in some} - {None}
     rows = sorted({int(row) for row in some} | {n for n, one in enumerate(buckets.series) if one in parents})
@@ -144,9 +149,8 @@ def _judge(
         histories[series] = History.of(begin, buckets.negative[row, low:high], buckets.articles[row, low:high],
                                        buckets.run[low:high], own, past if fine_from > past_from else None)  # fmt: skip
     start = buckets.start + first * HOUR
-    _, told = Watch("preview", _without_feed(rules)).over(
-        histories, Memory(), start, buckets.start + high * MINUTE - MINUTE
-    )
+    end = buckets.start + high * MINUTE - MINUTE
+    _, told = Watch("preview", _without_feed(rules)).over(histories, Memory(), start, end, orders)
     return [(change.at, change.incident.subject.series) for change in told if change.cause == "fired"]
 
 

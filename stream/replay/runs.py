@@ -84,6 +84,29 @@ def delete_run(data_dir: Path, run: str) -> bool:
     return there
 
 
+def keep_asked(folder: Path, asked: Mapping[str, Any]) -> None:
+    """Notes what a folder's replay was asked for, so that none with other options goes on with it.
+
+    Raises:
+        SettingsError: one with other options is there.
+        DataError: the note cannot be read.
+    """
+    path = folder / "asked.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        try:
+            known: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path} cannot be read: {error}; delete the folder, or pass another one") from None
+        changed = sorted(key for key in asked if asked[key] != known.get(key))
+        if changed:
+            raise SettingsError(f"{folder} holds a replay with another {', '.join(changed)}; pass another folder, or "
+                                "delete it")  # fmt: skip
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(dict(asked)), "utf-8")
+    temporary.replace(path)
+
+
 def finished(run: Run, state: str, found: Mapping[str, Any]) -> Run:
     """The record at the end."""
     return replace(run, state=state, found=dict(found))

@@ -7,13 +7,16 @@ pass.
 """
 
 import os
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
+from crosswind.stream.adapters.kafka.embedded import die_with_parent
 from crosswind.stream.domain.contract import Alert
 from crosswind.stream.domain.memory import Memory
 from crosswind.stream.domain.rules import RuleSet
@@ -27,6 +30,9 @@ OVERLAP = timedelta(days=4)
 """A stretch runs so far into the next one; incidents hardly ever last longer."""
 WORTH = 100_000
 """Articles under which one process is quicker."""
+LOOK = 0.2
+"""Seconds between two looks whether it is to stop."""
+_stopped: Callable[[], bool] = lambda: False  # noqa: E731 - each worker process puts its own here
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +62,34 @@ def cores() -> int:
 
 
 def replay_split(
-    stage: Path, run: str, rules: RuleSet, lateness: timedelta, workers: int
+    stage: Path, run: str, rules: RuleSet, lateness: timedelta, workers: int, stop: Callable[[], bool] = lambda: False
 ) -> tuple[list[Alert], datetime | None] | None:
-    """The transitions of a single pass, in order, and the last evaluated minute; None: the stretches do not meet."""
+    """The transitions of a single pass, in order, and the last evaluated minute; None: the stretches do not meet, or it
+    was stopped."""
     edges = _edges(Stage(stage), workers)
     starts, ends = [None, *edges], [*(edge + OVERLAP for edge in edges), None]
     stretches = [Stretch(since, until) for since, until in zip(starts, ends, strict=True)]
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    context = get_context("spawn")
+    stopped = context.Event()
+    with ProcessPoolExecutor(workers, context, _begin, (stopped,)) as pool:
         jobs = [pool.submit(play, stage, run, rules, lateness, stretch) for stretch in stretches]
-        parts = [job.result() for job in jobs]
-    return join(parts, rules)
+        try:
+            while wait(jobs, LOOK).not_done and not stop():
+                pass
+        finally:  # an exception, too, must not wait for the whole feed
+            if not all(job.done() for job in jobs):
+                stopped.set()
+        if stopped.is_set():
+            return None
+        return join([job.result() for job in jobs], rules)
+
+
+def _begin(stopped: Event) -> None:
+    """A worker's start: it stops when it is told, ends with its parent, and leaves Ctrl-C to it."""
+    global _stopped
+    _stopped = stopped.is_set
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent()
 
 
 def play(stage: Path, run: str, rules: RuleSet, lateness: timedelta, stretch: Stretch) -> Part:
@@ -79,7 +103,7 @@ def play(stage: Path, run: str, rules: RuleSet, lateness: timedelta, stretch: St
         if state and any(edge <= state.evaluated_to <= edge + OVERLAP for edge in edges):
             marks[state.evaluated_to] = state.memory
 
-    replayer = Replayer(ledger, [one], after=note)
+    replayer = Replayer(ledger, [one], after=note, stop=lambda: _stopped())
     feed = Stage(stage)
     if stretch.since is not None:
         before = stretch.since - MINUTE

@@ -190,8 +190,8 @@ class _Driver:
         path = self._plan.folder / "alerts.jsonl"
         transitions, fired = write_log(self._way.engine, self._plan.run, path)
         first, last = self._stage.span or (None, None)
-        return Outcome(finished, self._stage.rows, 0, transitions, fired, first, last, self._evaluated(), seconds, path,
-                       digest(path))  # fmt: skip
+        return Outcome(finished, self._stage.rows, self._plan.bad, transitions, fired, first, last, self._evaluated(),
+                       seconds, path, digest(path))  # fmt: skip
 
 
 def _raw(piece: pa.Table) -> Iterator[tuple[bytes, bytes, int]]:

@@ -1,6 +1,8 @@
 """A Kafka topic of scored or unscored articles, or a stretch of it."""
 
+import contextlib
 import itertools
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,14 +15,15 @@ from kafka.errors import KafkaError
 
 from crosswind.errors import BrokerError, ContractError, DataError
 from crosswind.stream.domain.article import Origin
-from crosswind.stream.domain.contract import decode_scored
+from crosswind.stream.domain.contract import decode_raw, decode_scored
 from crosswind.stream.replay.columns import Filter, table_of
-from crosswind.stream.replay.judging import Judge, take_scored, take_unscored
+from crosswind.stream.replay.judging import LARGEST, Judge, take_scored, take_unscored
 from crosswind.stream.replay.sources import Source
-from crosswind.stream.service.scoring import Message
+from crosswind.stream.service.scoring import Message, received
 
-SILENCE_MS = 3000
-"""A topic has also ended when nothing came for so long, as from a partition that is empty."""
+POLL_MS = 1000
+SILENCE = 60.0
+"""Seconds without a record, and without an end, after which the broker is taken to answer no more."""
 RECORDS = 4096
 """Records of a topic taken in at once, at most."""
 
@@ -45,7 +48,7 @@ def open_topic(
     stretch: Stretch,
     wanted: Filter,
     judge_with: Judge,
-    silence_ms: int = SILENCE_MS,
+    silence: float = SILENCE,
     options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Source:
     """A Kafka topic of `news.scored` or `news.raw` messages; both may be mixed. `options` are the client's."""
@@ -58,13 +61,13 @@ def open_topic(
         except KafkaError as error:
             raise BrokerError(f"cannot reach Kafka at {kafka}: {error}; is it running, is the address right?") from None
 
-    source.tables = _topic(source, consumer, topic, stretch, wanted, judge_with, silence_ms)
+    source.tables = _topic(source, consumer, topic, stretch, wanted, judge_with, silence)
     return source
 
 
 def _topic(
     source: Source, connect: Callable[[], Any], topic: str, stretch: Stretch, wanted: Filter, judge_with: Judge,
-    silence_ms: int,
+    silence: float,
 ) -> Iterator[pa.Table]:  # fmt: skip
     consumer = connect()
     try:
@@ -73,7 +76,7 @@ def _topic(
             raise DataError(f"Kafka has no topic {topic}")
         consumer.assign(parts)
         _seek(consumer, parts, stretch)
-        for records in _records(consumer, parts, stretch, silence_ms):
+        for records in _records(consumer, parts, stretch, silence):
             yield from _messages(source, records, wanted, judge_with)
     except KafkaError as error:
         raise BrokerError(f"reading {topic} failed: {error}") from None
@@ -94,13 +97,18 @@ def _seek(consumer: Any, parts: list[Any], stretch: Stretch) -> None:
         consumer.seek_to_beginning(*parts)
 
 
-def _records(consumer: Any, parts: list[Any], stretch: Stretch, silence_ms: int) -> Iterator[list[Any]]:
-    """The records of a stretch, up to where each partition stood when it was first read.
+def _records(consumer: Any, parts: list[Any], stretch: Stretch, silence: float) -> Iterator[list[Any]]:
+    """The records of a stretch, up to where each partition stood when it was first read; a pause is no end.
 
-    Ends are what comes with the records: asked for ends, the embedded broker names the begin of the last batch.
+    Ends are what comes with an answer, also one without records: asked for ends, the embedded broker names the begin of
+    the last batch.
+
+    Raises:
+        BrokerError: partitions are not at their end, and nothing comes any more.
     """
-    reading, ends = set(parts), dict[Any, int]()
-    while reading and (found := consumer.poll(silence_ms, max_records=RECORDS)):
+    reading, ends, heard = set(parts), dict[Any, int](), time.monotonic()
+    while reading:
+        found, left = consumer.poll(POLL_MS, max_records=RECORDS), len(reading)
         for part in tuple(reading):
             stands = consumer.highwater(part)
             if stands is None:
@@ -109,6 +117,11 @@ def _records(consumer: Any, parts: list[Any], stretch: Stretch, silence_ms: int)
             if consumer.position(part) >= end:
                 consumer.pause(part)
                 reading.remove(part)
+        if found or len(reading) < left:
+            heard = time.monotonic()
+        elif time.monotonic() - heard > silence:
+            raise BrokerError(f"{len(reading)} of {len(parts)} partitions could not be read to their end: nothing came "
+                              f"for {silence:.0f} s; is Kafka well? Begin the replay anew when it is")  # fmt: skip
         together = itertools.chain.from_iterable(found.values())
         yield [record for record in together if _within(record, stretch, ends[_part(record)])]
 
@@ -132,8 +145,18 @@ def _messages(source: Source, records: list[Any], wanted: Filter, judge_with: Ju
         try:
             scored.append(decode_scored(record.value))
         except ContractError:
-            at = datetime.fromtimestamp(max(record.timestamp, 0) / 1000, UTC)
-            raw.append(Message(Origin(record.topic, record.partition, record.offset), at, record.key, record.value))
+            origin = Origin(record.topic, record.partition, record.offset)
+            raw.append(Message(origin, _received(record), record.key, record.value))
     if scored:
         yield from take_scored(table_of(scored), wanted, judge_with)
     yield from take_unscored(source, raw, wanted, judge_with)
+
+
+def _received(record: Any) -> datetime:
+    """When a record was received; where its time cannot be, when its article says that it was published."""
+    now = datetime.now(UTC)
+    at = received(record.timestamp, now)
+    if at is now:
+        with contextlib.suppress(ContractError):
+            at = min(now, decode_raw(record.value, LARGEST).published_at)
+    return at

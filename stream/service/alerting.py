@@ -15,9 +15,9 @@ from crosswind.stream.domain.contract import Alert
 from crosswind.stream.domain.incident import Incident, State, Transition, alert
 from crosswind.stream.domain.memory import Memory
 from crosswind.stream.domain.notice import Orders
-from crosswind.stream.domain.panel import LOOKBACK
-from crosswind.stream.domain.rules import Per, RuleSet
+from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.series import MINUTE, History, Series
+from crosswind.stream.domain.universe import Universe, shared
 from crosswind.stream.domain.watch import Watch
 from crosswind.stream.service.rules import load_rules
 
@@ -82,8 +82,8 @@ class AlertUnit(Protocol):
         """Silences and acknowledgements as they are now."""
         ...
 
-    def universe(self, since: datetime) -> Collection[Series]:
-        """The series that had an article in the hour of `since` or later, the whole run among them, each once."""
+    def universe(self, first: datetime, last: datetime) -> Universe:
+        """The series of the hours from that of `first` to that of `last`, the whole run among them."""
         ...
 
     def next_seq(self) -> int:
@@ -151,11 +151,11 @@ class AlertEngine:
         # Counted before the histories are read: an article that comes in between is evaluated twice, never not at all.
         counted = unit.counted(before.evaluated_to - LATE, before.evaluated_to, last)
         rules, orders = self.rules(), unit.orders()
-        if any(rule.budget.per is Per.RULE for rule in rules.rules):
-            orders = replace(orders, universe=_watched(rules, unit.universe(last - LOOKBACK)))
         watch = Watch(self.run, rules)
         memory, found = before.memory, list[Transition]()
         since = _changed_since(before, counted)
+        if shared(rules):
+            orders = replace(orders, universe=unit.universe(since or first, last).watched(rules))
         if since is not None:
             late = unit.histories(rules, since, before.evaluated_to, memory.series)
             memory, found = watch.amend(late, memory, since, before.evaluated_to, orders)
@@ -197,14 +197,6 @@ def _kept(before: Progress, counted: Sequence[Counted], first: datetime, last: d
 def _hour(moment: datetime) -> int:
     """The Unix time at which its hour begins."""
     return int(moment.timestamp()) // 3600 * 3600
-
-
-def _watched(rules: RuleSet, universe: Collection[Series]) -> dict[str, int]:
-    """How many of the series each rule watches whose budget all its series share."""
-    return {
-        rule.name: sum(rule.match.holds(series) for series in universe)
-        for rule in rules.rules if rule.budget.per is Per.RULE
-    }  # fmt: skip
 
 
 def _changed(before: Memory, after: Memory, transitions: Sequence[Transition]) -> list[Incident]:

@@ -1,7 +1,7 @@
 """Rule tests from a YAML file: input series, times, and the alerts that are expected to stand there."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,8 +15,10 @@ from crosswind.errors import SettingsError
 from crosswind.stream.domain.bucket import ALL
 from crosswind.stream.domain.incident import State, Transition
 from crosswind.stream.domain.memory import Memory
+from crosswind.stream.domain.notice import Orders
 from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.series import MINUTE, Counts, History, Mention, Series
+from crosswind.stream.domain.universe import Universe
 from crosswind.stream.domain.watch import RUN, Watch
 from crosswind.stream.service.rules import YAML_LETS_THROUGH, Duration, Strict, duration, load_rules
 from crosswind.structs import known
@@ -139,8 +141,11 @@ def _run(case: Case, rules: RuleSet) -> Iterator[Outcome]:
     minutes = max((duration(moment.at) // MINUTE for moment in case.expect), default=0) + 1
     if minutes > LONGEST:
         raise SettingsError(f"test {case.name}: a test lasts {LONGEST // 1440} days at most")
-    histories = _histories(case, start, minutes, duration(case.every) // MINUTE)
-    _, told = Watch("test", rules).over(histories, Memory(), start, start + (minutes - 1) * MINUTE)
+    counts, mentions = _counts(case, start, minutes, duration(case.every) // MINUTE)
+    run = counts[RUN][1]
+    histories = {one: History.of(start, *counts[one], run, mentions[one]) for one in counts}
+    orders = Orders(universe=_universe(counts, start).watched(rules))
+    _, told = Watch("test", rules).over(histories, Memory(), start, start + (minutes - 1) * MINUTE, orders)
     for moment in case.expect:
         standing = _standing(told, start + duration(moment.at))
         yield Outcome(case.name, moment.at, _compare(standing, moment.alerts))
@@ -175,7 +180,20 @@ def _fits(change: Transition, want: Wanted) -> bool:
     )
 
 
-def _histories(case: Case, start: datetime, minutes: int, step: int) -> dict[Series, History]:
+def _universe(counts: Mapping[Series, tuple[Counts, Counts]], start: datetime) -> Universe:
+    """The series of a test, by the full hours of the clock."""
+    begin = start.replace(minute=0, second=0, microsecond=0)
+    lead = (start - begin) // MINUTE
+    articles = np.array([pair[1] for pair in counts.values()])
+    whole = -(-(lead + articles.shape[1]) // 60) * 60
+    padded = np.pad(articles, ((0, 0), (lead, whole - lead - articles.shape[1])))
+    return Universe.counted(list(counts), begin, padded.reshape(len(padded), -1, 60).sum(axis=2))
+
+
+def _counts(
+    case: Case, start: datetime, minutes: int, step: int
+) -> tuple[dict[Series, tuple[Counts, Counts]], dict[Series, list[Mention]]]:
+    """Negatives and articles per minute, and the negative ones."""
     zeros = np.zeros(minutes, np.int64)
     counts: dict[Series, tuple[Counts, Counts]] = {RUN: (zeros.copy(), zeros.copy())}
     mentions: dict[Series, list[Mention]] = {RUN: []}
@@ -188,8 +206,7 @@ def _histories(case: Case, start: datetime, minutes: int, step: int) -> dict[Ser
             pair[0][:] += negative
             pair[1][:] += articles
             mentions.setdefault(one, []).extend(found)
-    run = counts[RUN][1]
-    return {one: History.of(start, *counts[one], run, mentions[one]) for one in counts}
+    return counts, mentions
 
 
 def _series(given: Input) -> list[Series]:

@@ -213,7 +213,7 @@ def scorecard(engine: Engine, run: str, days: int, rules: RuleSet) -> list[Score
         rows = connection.execute(_SCORECARD, values).all()
         if not rows:
             return []
-        universe = universe_of(connection, run, since, by_hour=True)
+        universe = universe_of(connection, run, since)
         months = max(float(connection.execute(_HOURS, values).scalar() or 0.0) / MONTH_HOURS, 1e-9)
     return [_scored(row, measure(rules, row.rule, row.rule_version, universe), months) for row in rows]
 

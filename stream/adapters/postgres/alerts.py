@@ -13,7 +13,7 @@ from crosswind.errors import DatabaseError
 from crosswind.stream.adapters.postgres import histories
 from crosswind.stream.adapters.postgres.errors import database
 from crosswind.stream.adapters.postgres.outbox import enqueue
-from crosswind.stream.adapters.postgres.universe import universe_of
+from crosswind.stream.adapters.postgres.universe import universe_at
 from crosswind.stream.domain.contract import Alert
 from crosswind.stream.domain.incident import Incident
 from crosswind.stream.domain.memory import from_json, to_json
@@ -21,6 +21,7 @@ from crosswind.stream.domain.notice import Orders
 from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.series import History, Series
 from crosswind.stream.domain.silence import Matcher, Silence
+from crosswind.stream.domain.universe import Universe
 from crosswind.stream.service.alerting import AlertUnit, Counted, Progress
 from crosswind.structs import known
 
@@ -176,9 +177,9 @@ class PostgresAlertUnit:
         acknowledged = self.connection.execute(_ACKNOWLEDGED, {"run": self.run}).scalars()
         return Orders(silences, frozenset(acknowledged))
 
-    def universe(self, since: datetime) -> list[Series]:
+    def universe(self, first: datetime, last: datetime) -> Universe:
         """See `AlertUnit.universe`."""
-        return universe_of(self.connection, self.run, since)
+        return universe_at(self.connection, self.run, first, last)
 
     def next_seq(self) -> int:
         """See `AlertUnit.next_seq`. Only the holder of the run's lock adds transitions, so there is no gap."""

@@ -107,12 +107,15 @@ def test_the_universe_has_each_series_once(engine: Engine) -> None:
     World(engine).ingest(items)
     with PostgresAlertStore(engine).begin("live") as unit:
         assert unit is not None
-        found = list(unit.universe(START))
+        found = unit.universe(START, START + timedelta(hours=2 * FEED))
+    everywhen = found.present.any(axis=1)
     topics, langs = ({getattr(item.mention, name) for item in items} for name in ("topic", "lang"))
     pairs = {(item.mention.topic, item.mention.lang) for item in items}
     expected = {Series("*"), Series("*", "*", "Acme"), *(Series(topic) for topic in topics),
                 *(Series("*", lang) for lang in langs), *(Series(*pair) for pair in pairs)}  # fmt: skip
-    assert (set(found), len(found)) == (expected, len(expected))
+    had = [series for series, there in zip(found.series, everywhen, strict=True) if there]
+    assert (set(had), len(had)) == (expected, len(expected))
+    assert not found.present[:, 0].any()  # nothing came before the first hour
 
 
 def test_a_preview_has_languages_and_the_whole_run(engine: Engine) -> None:

@@ -31,21 +31,22 @@ from tests.builders import START, scored_article
 from tests.integration.alerts.world import LATENESS
 from tests.unit.replay.world import articles, at, log_of, table
 
-Through = Callable[[str, str | None], dict[str, tuple[str, str]]]
+Through = Callable[..., dict[str, tuple[str, str]]]
 
 
 @pytest.fixture
 def through(broker: str, database_url: str, engine: Engine, tiny_bundle: Path, tmp_path: Path) -> Through:
     """Replays a feed as the command line does; gives topic and model of each article that is stored, by id."""
 
-    def play(feed: str, model: str | None) -> dict[str, tuple[str, str]]:
+    def play(feed: str, model: str | None, wanted: Filter = Filter(), bad: int = 0) -> dict[str, tuple[str, str]]:  # noqa: B008
         settings = load_settings({
             "kafka": broker, "database_url": database_url, "data_dir": tmp_path, "model": str(tiny_bundle),
         })  # fmt: skip
         asked: dict[str, Any] = {"feed": feed, "model": model, "scores": None, "partitions": 1, "notify": False}
         record = runs.Run("again", "kafka", asked, runs.RUNNING, "2026-01-01T00:00:00+00:00")
         plan = Plan("again", load_rules(), runs.folder_of(tmp_path, "again"))
-        assert Job(settings, record, Filter(), Stretch(), True).through(plan).finished
+        outcome = Job(settings, record, wanted, Stretch(), True).through(plan)
+        assert (outcome.finished, outcome.bad) == (True, bad)
         with engine.connect() as connection:
             found = connection.execute(text("SELECT article_id, topic, model FROM article WHERE run = 'again'"))
             return {row.article_id: (row.topic, row.model) for row in found}
@@ -76,6 +77,27 @@ def test_of_a_mixed_feed_only_what_has_no_score_is_scored(tmp_path: Path, throug
     ((topic, model),) = found.values()
     assert topic == "credit"
     assert model not in ("none", given.score.model)
+
+
+def test_of_articles_without_a_score_only_the_wanted_topics_are_replayed(tmp_path: Path, through: Through) -> None:
+    rows = [{"source": "s", "id": name, "title": title, "published_at": START.isoformat()}
+            for name, title in (("7", "Bank fails"), ("8", "Growth slows"))]  # fmt: skip
+    feed = tmp_path / "feed.jsonl"
+    feed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = through(str(feed), None, Filter(topics=("credit",)))
+    wanted = article_id(source="s", given="7", title="Bank fails", body="", url=None, published_at=START)
+    assert {ident: topic for ident, (topic, _) in found.items()} == {wanted: "credit"}
+
+
+def test_rows_with_one_probability_are_stored_and_those_with_an_impossible_one_are_counted(
+    tmp_path: Path, through: Through
+) -> None:
+    given = {980_000: "negative", 999_999: "positive", 1_000_001: "negative", -1: "neutral"}
+    rows = [{"source": "s", "id": str(ppm), "title": f"Bank {ppm}", "published_at": START.isoformat(),
+             "topic": "credit", "sentiment": mood, "negative_ppm": ppm} for ppm, mood in given.items()]  # fmt: skip
+    feed = tmp_path / "feed.jsonl"
+    feed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert len(through(str(feed), None, bad=2)) == 2
 
 
 def _late(given: str | None) -> pa.Table:

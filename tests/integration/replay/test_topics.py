@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from kafka import KafkaAdminClient, KafkaProducer
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.admin import NewTopic
 
+from crosswind.errors import BrokerError
 from crosswind.stream.replay.columns import Filter
 from crosswind.stream.replay.judging import Judge, Unscored
 from crosswind.stream.replay.topic import Stretch, open_topic
@@ -95,3 +96,34 @@ def test_only_the_stretch_is_replayed(
 ) -> None:
     write(0, ROWS)
     assert _numbers(address, topic, stretch) == list(expected)
+
+
+def test_a_pause_is_no_end_and_an_odd_time_is_none(
+    address: str, topic: str, write: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker answers without a record for a while, in the middle; and a producer stamps records in seconds."""
+    write(0, ROWS)
+    producer = KafkaProducer(bootstrap_servers=address)
+    news = {"source": "s", "id": "odd", "title": "T99", "published_at": T0.isoformat()}
+    producer.send(topic, json.dumps(news).encode(), partition=0, timestamp_ms=int(T0.timestamp()))
+    producer.close()
+    poll, calls = KafkaConsumer.poll, itertools.count()
+
+    def slow(self: Any, timeout_ms: int = 0, max_records: int | None = None) -> Any:
+        return {} if next(calls) in (1, 2, 3, 4) else poll(self, timeout_ms, 3)
+
+    monkeypatch.setattr(KafkaConsumer, "poll", slow)
+    source = open_topic(address, topic, Stretch(), Filter(), Judge(Unscored))
+    rows = [row for table in source.tables for row in table.to_pylist()]
+    assert sorted(int(row["title"][1:]) for row in rows) == [*range(ROWS), 99]
+    assert next(row["first_seen_at"] for row in rows if row["title"] == "T99") == T0
+
+
+def test_a_broker_that_answers_no_more_is_told(
+    address: str, topic: str, write: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(0, ROWS)
+    poll, calls = KafkaConsumer.poll, itertools.count()
+    monkeypatch.setattr(KafkaConsumer, "poll", lambda self, ms, max_records: {} if next(calls) else poll(self, ms, 1))
+    with pytest.raises(BrokerError, match="3 partitions could not be read"):
+        list(open_topic(address, topic, Stretch(), Filter(), Judge(Unscored), silence=0.2).tables)
