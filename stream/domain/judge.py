@@ -10,7 +10,7 @@ from crosswind.stream.domain.detect.budget import together
 from crosswind.stream.domain.detect.detector import Scores
 from crosswind.stream.domain.detect.season import Floats
 from crosswind.stream.domain.detect.view import View, Window
-from crosswind.stream.domain.evidence import NOTHING, Evidence, gather
+from crosswind.stream.domain.evidence import NOTHING, Evidence, corroborated, gather
 from crosswind.stream.domain.negative_binomial import negative_binomial_tail
 from crosswind.stream.domain.panel import Panel
 from crosswind.stream.domain.rules import Per, Rule
@@ -72,9 +72,9 @@ class Hour:
 
     def _with_evidence(self, signal: Signal, series: Series, at: datetime) -> Signal:
         history = self.panel.histories[self.panel.series.index(series)]
-        evidence = gather(history.mentioned(at, signal.window), self.rule.count)
-        least = self.rule.least
-        enough = evidence.headlines >= least.headlines and evidence.sources >= least.sources
+        mentions, least = history.mentioned(at, signal.window), self.rule.least
+        evidence = gather(mentions, self.rule.count)
+        enough = corroborated(mentions, self.rule.count) >= least.headlines and evidence.sources >= least.sources
         return _with_level(signal, Level.RAISED if enough else Level.ELEVATED, evidence)
 
     def _window(self, width: int, fresh: bool) -> Window:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crosswind.stream.domain.evidence import TELLING, gather
-from crosswind.stream.domain.series import MINUTE, Mention
+from crosswind.stream.domain.evidence import TELLING, corroborated, gather
+from crosswind.stream.domain.series import MINUTE, Counting, Mention
 from tests.unit.alerts.feeds import START
 
 MENTIONS = st.lists(
@@ -46,3 +46,26 @@ def test_the_most_telling_come_first_one_per_headline(mentions) -> None:
     chosen = [by_id[article] for article in gather(mentions).articles]
     assert [m.negative_ppm for m in chosen] == sorted((m.negative_ppm for m in chosen), reverse=True)
     assert len({m.title_key for m in chosen}) == len(chosen) <= TELLING
+
+
+@given(MENTIONS)
+def test_headlines_and_articles_corroborate_by_their_number(mentions) -> None:
+    for counting in (Counting.HEADLINES, Counting.ARTICLES):
+        assert corroborated(mentions, counting) == gather(mentions, counting).headlines
+
+
+@given(MENTIONS.filter(bool))
+def test_a_story_corroborates_in_full_in_one_language_and_by_half_beyond(mentions) -> None:
+    found = corroborated(mentions)
+    every, one = gather(mentions).headlines, corroborated([replace(mention, lang="en") for mention in mentions])
+    assert one == every
+    assert every / 2 < found <= every
+    copies = [replace(mention, article_id=f"copy-{mention.article_id}") for mention in mentions]
+    assert corroborated(mentions + copies) == found
+
+
+def test_one_event_in_eight_languages_that_is_taken_for_eight_stories_is_no_evidence_of_eight() -> None:
+    languages = ("en", "de", "fr", "es", "pt", "zh", "ja", "ar")
+    apart = [Mention(START, lang, "s", f"title-{lang}", "credit", lang, 900_000, "m", (), f"story-{lang}")
+             for lang in languages]  # fmt: skip
+    assert (gather(apart).headlines, corroborated(apart)) == (8, 4.5)
