@@ -27,6 +27,7 @@ def skeleton() -> Any:
     return html.Div(
         [
             html.H1(_("Rules")),
+            dcc.Store(id="rules-known"),
             html.Div(id="rules"),
             html.Section([html.H2(_("Edit")), html.P(note, className="quiet"), html.Div(id="rules-editor"),
                           dcc.Loading(html.Div(id="rules-preview"), delay_show=200)], className="panel acting"),

@@ -65,16 +65,16 @@ def _add_subscriptions(app: Dash, work: Work) -> None:
 
 
 def _add_rules(app: Dash, work: Work) -> None:
-    @app.callback(Output("rules", "children"), *_DATA)
+    @app.callback(Output("rules", "children"), Output("rules-known", "data"), *_DATA, State("rules-known", "data"))
     @patient
-    async def rules(_path: str, _search: str, _pulse: Any) -> Any:
+    async def rules(_path: str, _search: str, _pulse: Any, known: Any) -> Any:
         try:
             found = await asyncio.to_thread(work.rules.current)
         except DataError as error:
-            return rules_page.refused(str(error))
+            return only_new(known, rules_page.refused(str(error)))
         in_use = await asyncio.to_thread(work.rules.in_use)
         scored = await asyncio.to_thread(alert_orders.scorecard, work.reader.engine, work.reader.run, 90, in_use)
-        return rules_page.page(found, scored)
+        return only_new(known, rules_page.page(found, scored))
 
     @app.callback(Output("rules-editor", "children"), Input("url", "pathname"), State("url", "search"))
     @patient

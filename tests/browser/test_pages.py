@@ -45,7 +45,6 @@ def until(page: Page, expression: str, seconds: float = 15.0) -> None:
         page.wait_for_timeout(50)
 
 
-
 def test_an_empty_database_waits_and_then_fills_by_itself(open_page: Open, engine: Engine) -> None:
     page = open_page()
     expect(page.get_by_role("heading", name="Waiting for articles")).to_be_visible()

@@ -86,15 +86,26 @@ def test_what_was_opened_and_the_focus_outlive_news(open_page: Open, engine: Eng
 
 
 @with_news
-@pytest.mark.parametrize("path", ["/", "/series?topic=credit", "/alerts", "/feeds", "/models"])
+@pytest.mark.parametrize("path", ["/", "/series?topic=credit", "/alerts", "/feeds", "/models", "/rules"])
 def test_the_same_news_sends_no_list_again(open_page: Open, path: str) -> None:
     page = open_page(path)
-    page.locator(".articles tbody tr, .incident, #feeds table, #models .panel").first.wait_for()
+    page.locator(".articles tbody tr, .incident, #feeds table, #models .panel, #rules .panel").first.wait_for()
     settle(page)
     settle(page, "pulse")
     sent = settle(page, "pulse")
     assert '"freshness"' in sent
-    for name in ("articles", "alerts", "silences", "series-alerts", "stories", "figures", "heat", "feeds", "models"):
+    for name in (
+        "articles",
+        "alerts",
+        "silences",
+        "series-alerts",
+        "stories",
+        "figures",
+        "heat",
+        "feeds",
+        "models",
+        "rules",
+    ):
         assert f'"{name}":{{"' not in sent.replace(" ", ""), name
 
 
