@@ -55,16 +55,19 @@ def gather(mentions: Sequence[Mention], counting: Counting = Counting.STORIES) -
 def corroborated(mentions: Sequence[Mention], counting: Counting = Counting.STORIES) -> float:
     """How many different things the negative articles of a window surely tell.
 
-    Headlines and articles are counted. A story that is told in free translations may be taken for several, one for each
-    group of languages. So stories count in full as far as one language tells them, and beyond that by half.
+    Headlines and articles are counted, also those of articles without a story. A story that is told in free translations
+    may be taken for several, one for each group of languages. So stories count in full as far as one language tells
+    them, and beyond that by half.
 
     >>> corroborated([])
     0.0
     """
     told: dict[str, set[str]] = {}
+    apart = set[str]()
     for mention in mentions:
-        told.setdefault(mention.lang, set()).add(mention.counted_as(counting))
+        if counting is Counting.STORIES and mention.story:
+            told.setdefault(mention.lang, set()).add(mention.story)
+        else:
+            apart.add(mention.counted_as(counting))
     together = len(set[str]().union(*told.values()))
-    if counting is not Counting.STORIES:
-        return float(together)
-    return (max(map(len, told.values()), default=0) + together) / 2
+    return len(apart) + (max(map(len, told.values()), default=0) + together) / 2

@@ -48,14 +48,26 @@ def test_the_most_telling_come_first_one_per_headline(mentions) -> None:
     assert len({m.title_key for m in chosen}) == len(chosen) <= TELLING
 
 
-@given(MENTIONS)
-def test_headlines_and_articles_corroborate_by_their_number(mentions) -> None:
+STORIES = st.lists(st.sampled_from(["", "s1", "s2", "s3"]), min_size=20, max_size=20)
+
+
+def with_stories(mentions: list[Mention], stories: list[str]) -> list[Mention]:
+    return [replace(mention, story=story) for mention, story in zip(mentions, stories, strict=False)]
+
+
+@given(MENTIONS, STORIES)
+def test_headlines_and_articles_corroborate_by_their_number(mentions, stories) -> None:
+    told = with_stories(mentions, stories)
     for counting in (Counting.HEADLINES, Counting.ARTICLES):
-        assert corroborated(mentions, counting) == gather(mentions, counting).headlines
+        assert corroborated(told, counting) == gather(told, counting).headlines
+    assert (
+        corroborated(mentions, Counting.STORIES) == gather(mentions, Counting.HEADLINES).headlines
+    )  # none has a story
 
 
-@given(MENTIONS.filter(bool))
-def test_a_story_corroborates_in_full_in_one_language_and_by_half_beyond(mentions) -> None:
+@given(MENTIONS.filter(bool), STORIES)
+def test_a_story_corroborates_in_full_in_one_language_and_by_half_beyond(mentions, stories) -> None:
+    mentions = with_stories(mentions, stories)
     found = corroborated(mentions)
     every, one = gather(mentions).headlines, corroborated([replace(mention, lang="en") for mention in mentions])
     assert one == every
