@@ -55,9 +55,9 @@ def gather(mentions: Sequence[Mention], counting: Counting = Counting.STORIES) -
 def corroborated(mentions: Sequence[Mention], counting: Counting = Counting.STORIES) -> float:
     """How many different things the negative articles of a window surely tell.
 
-    Headlines and articles are counted, also those of articles without a story. A story that is told in free translations
-    may be taken for several, one for each group of languages. So stories count in full as far as one language tells
-    them, and beyond that by half.
+    Headlines and articles are counted, also those of articles without a story. A story that is told in free
+    translations may be taken for several, one for each group of languages. So stories count in full as far as one
+    language tells them, and beyond that by half.
 
     >>> corroborated([])
     0.0
