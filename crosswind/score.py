@@ -14,7 +14,7 @@ from crosswind.errors import DataError
 from crosswind.export.bundle import resolve
 from crosswind.lines import json_of, lines_of
 from crosswind.settings import Settings
-from crosswind.stream.adapters.language import LinguaDetector
+from crosswind.stream.adapters.language import LangidDetector
 from crosswind.stream.adapters.onnx_scorer import OnnxScorer
 from crosswind.stream.domain.article import Score
 from crosswind.stream.domain.normalise import clean, language_code
@@ -31,7 +31,7 @@ def score_file(file: Path, settings: Settings, out: IO[str]) -> int:
         ModelError: the bundle cannot be used.
     """
     scorer = OnnxScorer(resolve(settings.model), settings.device, settings.threads, settings.trusted_key)
-    detector = LinguaDetector()
+    detector = LangidDetector()
     bad = 0
     lines = enumerate(tqdm(lines_of(file), unit=" texts", file=sys.stderr, disable=None), start=1)
     while chunk := list(islice(lines, CHUNK)):
@@ -45,7 +45,7 @@ def score_file(file: Path, settings: Settings, out: IO[str]) -> int:
 
 
 def _answers(
-    chunk: Sequence[tuple[int, bytes]], scorer: OnnxScorer, detector: LinguaDetector
+    chunk: Sequence[tuple[int, bytes]], scorer: OnnxScorer, detector: LangidDetector
 ) -> Iterator[dict[str, Any]]:
     """One answer per line, in order; the texts are scored together, so that the threads have something to do."""
     read = [_read(number, line) for number, line in chunk]
@@ -63,7 +63,7 @@ class _Asked:
     lang: str | None
 
     def answer(
-        self, score: Score, probabilities: dict[str, dict[str, float]], detector: LinguaDetector
+        self, score: Score, probabilities: dict[str, dict[str, float]], detector: LangidDetector
     ) -> dict[str, Any]:
         return {
             "id": self.id,
@@ -81,14 +81,16 @@ class _Asked:
 
 def _read(number: int, line: bytes) -> _Asked | dict[str, Any]:
     """What a line asks, or the answer with its error."""
+    named: Any = number
     try:
         row = json_of(line)
         if not isinstance(row, dict):
             raise DataError("not a JSON object; expected `text`, or `title` and `body`")
+        named = row.get("id", number)
         lang = language_code(row["lang"]) if isinstance(row.get("lang"), str) else None
-        return _Asked(row.get("id", number), _text(row), lang)
+        return _Asked(named, _text(row), lang)
     except DataError as error:
-        return {"id": number, "error": str(error)}
+        return {"id": named, "error": str(error)}
 
 
 def _text(row: dict[str, Any]) -> str:

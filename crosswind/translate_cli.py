@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ import typer
 from crosswind.errors import CrosswindError, DataError, ModelError, SettingsError
 from crosswind.lines import json_of, lines_of
 from crosswind.settings import Settings, load_settings
+from crosswind.stream.domain.normalise import language_code
 
 if TYPE_CHECKING:
     from crosswind.stream.adapters.translation import OnnxTranslator
@@ -25,6 +27,7 @@ Where = Annotated[Path | None, typer.Option(help="folder of translators [default
 DatabaseUrl = Annotated[str | None, typer.Option(help="postgresql://… [default: that of the running `crosswind up`]")]
 DataDir = Annotated[Path | None, typer.Option(help="where the database lives [default: .crosswind]")]
 CHUNK = 64
+TAG = "; expected a tag such as 'de' or 'pt-BR'"
 
 
 @translate.command("add")
@@ -79,9 +82,10 @@ def text(
 ) -> None:
     """Translate texts: one JSON line per input line, in input order.
 
-    A line that cannot be translated, as one of a pair that is not there, has `error` in the translation's place; then
-    the exit status is 3.
+    A line that cannot be translated, as a blank one or one of a pair that is not there, has `error` in the
+    translation's place; then the exit status is 3.
     """
+    to, source = _language(to, "--to"), _language(source, "--from") if source is not None else None
     from crosswind.stream.adapters.translation import OnnxTranslator
 
     translator = OnnxTranslator(_folder(_settings(translators)), threads=0)
@@ -105,8 +109,9 @@ def articles(
 ) -> None:
     """Translate stored headlines ahead of their readers. What is translated already is not done again.
 
-    A pair that cannot be used does not hold up the others; then the exit status is 4.
+    A pair that cannot be used does not hold up the others, nor do its headlines count; then the exit status is 4.
     """
+    to = _language(to, "--to")
     from crosswind.cli import with_running
     from crosswind.stream.adapters.postgres.engine import connect, migrate
     from crosswind.stream.adapters.postgres.translations import PostgresTranslations
@@ -126,9 +131,7 @@ def articles(
         migrate(engine)
         store = PostgresTranslations(engine)
         service = Translations(translator, store, lambda pair, _, error: broken.update({pair: why(error)}))
-        ids, done = store.untranslated(run, to, models, limit), 0
-        for at in range(0, len(ids), CHUNK):
-            done += len(service.translate(run, ids[at : at + CHUNK], to))
+        done = service.ahead(run, to, models, limit)
     finally:
         engine.dispose()
     typer.echo(f"{done} headlines translated to {to}, from {', '.join(models)}")
@@ -162,18 +165,18 @@ def _row(line: bytes, source: str | None) -> dict[str, str]:
         return {"error": "no text; expected an object with `text` or `title`"}
     if not isinstance(lang, str):
         return {"text": found, "error": "no `lang`; name it in the line, or with --from"}
-    return {"text": found, "lang": lang}
+    code = language_code(lang)
+    return {"text": found, "lang": code} if code else {"text": found, "error": f"{lang!r} is no language{TAG}"}
+
+
+def _language(tag: str, option: str) -> str:
+    if code := language_code(tag):
+        return code
+    raise SettingsError(f"{option}: {tag!r} is no language{TAG}")
 
 
 def _chunks(lines: Iterator[bytes], size: int) -> Iterator[list[bytes]]:
-    chunk: list[bytes] = []
-    for line in lines:
-        if line.strip():
-            chunk.append(line)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
+    while chunk := list(islice(lines, size)):
         yield chunk
 
 

@@ -5,6 +5,8 @@ from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from crosswind.errors import Reason
+
 
 class Metrics:
     """The worker's metrics, on a registry of their own so that tests can make many."""
@@ -15,6 +17,8 @@ class Metrics:
             "crosswind_articles_scored", "Articles scored and published", ["lang"], registry=self.registry
         )
         self.dead = Counter("crosswind_dead_letters", "Messages dead-lettered", ["reason"], registry=self.registry)
+        for reason in Reason:  # `increase` misses what a series begins with
+            self.dead.labels(reason.value)
         self.stored = Counter("crosswind_articles_stored", "Articles stored, once each", registry=self.registry)
         self.duplicates = Counter("crosswind_duplicates", "Inputs whose article was there", registry=self.registry)
         self.edits = Counter("crosswind_edits", "Inputs that edited an article that was there", registry=self.registry)

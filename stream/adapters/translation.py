@@ -127,6 +127,10 @@ class _Decoder:
         return logits
 
 
+_State = tuple[tuple[str, int, int, int], ...]
+"""Name, inode, size and time of each file of a translator."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     folder: Path
@@ -138,7 +142,8 @@ class _Place:
 class OnnxTranslator:
     """Implements `Translator` on a folder of translators. A pair is loaded when it is first needed.
 
-    One that is added anew meanwhile is used from then on; pairs that were not there are found at the next start.
+    One that is added anew meanwhile is used from then on; pairs that were not there are found at the next start. One
+    that is damaged is looked at again when a file of it has changed.
 
     Raises:
         SettingsError: the folder is not there.
@@ -149,6 +154,7 @@ class OnnxTranslator:
         self._threads, self._lock = threads, threading.Lock()
         self._places = _places(folder)
         self._open: OrderedDict[tuple[str, str], Marian] = OrderedDict()
+        self._broken: dict[tuple[str, str], tuple[_State, str]] = {}
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -175,11 +181,24 @@ class OnnxTranslator:
         with self._lock:
             model = self._open.pop((source, target), None)
             if model is None or model.manifest.version != place.version:
-                model = Marian(place.folder, self._threads)
+                model = self._load((source, target), place.folder)
             self._open[source, target] = model
             while len(self._open) > OPEN:
                 self._open.popitem(last=False)
             return model
+
+    def _load(self, pair: tuple[str, str], folder: Path) -> Marian:
+        """Opens a pair. One that did not verify says so at once: it takes seconds to find that out, at every pulse."""
+        state = _state(folder)
+        if pair in self._broken and self._broken[pair][0] == state:
+            raise BundleError(self._broken[pair][1])
+        try:
+            model = Marian(folder, self._threads)
+        except BundleError as error:
+            self._broken[pair] = state, str(error)
+            raise
+        self._broken.pop(pair, None)
+        return model
 
     def _place(self, source: str, target: str) -> _Place | None:
         place = self._places.get((source, target))
@@ -196,6 +215,14 @@ class OnnxTranslator:
 def _stamp(folder: Path) -> tuple[int, ...]:
     found = (folder / MANIFEST).stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _state(folder: Path) -> _State:
+    """Changes whenever a file of the translator does."""
+    with suppress(OSError):  # a folder that is gone is told of when it is loaded
+        found = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+        return tuple((name, one.st_ino, one.st_size, one.st_mtime_ns) for name, one in found)
+    return ()
 
 
 def _places(folder: Path) -> dict[tuple[str, str], _Place]:

@@ -1,9 +1,10 @@
 """Watchlists: entities by the names that each language gives them, found in titles and bodies.
 
-Matched on folded text (NFKC, full case folding), so `TESLA`, `Tesla` and `ＴＥＳＬＡ` are one. A name must stand for
-itself: where words are written apart (Latin, Cyrillic, Greek, Arabic, Hebrew, Devanagari, Hangul …) no letter, mark or
-digit of such a script may touch it; scripts without spaces (Han, Kana, Thai, Lao, Khmer, Burmese) have no such border,
-but katakana does not cut a longer katakana word. Korean particles may follow a name.
+Matched on folded text (NFKC, full case folding, one apostrophe, one hyphen), so `TESLA`, `Tesla` and `ＴＥＳＬＡ` are
+one, and so are `Moody's` and `Moody’s`. A name must stand for itself: where words are written apart (Latin, Cyrillic,
+Greek, Arabic, Hebrew, Devanagari, Hangul …) no letter, mark or digit of such a script may touch it; scripts without
+spaces (Han, Kana, Thai, Lao, Khmer, Burmese) have no such border, but katakana does not cut a longer katakana word.
+Korean particles may follow a name.
 """
 
 import unicodedata
@@ -13,6 +14,14 @@ from functools import lru_cache
 
 from ahocorasick_rs import AhoCorasick, Implementation, MatchKind
 
+from crosswind.errors import SettingsError
+from crosswind.stream.domain.normalise import clean, language_code
+from crosswind.stream.domain.validate import is_name
+
+ANY = "any"
+"""In a watchlist's file: names in every language."""
+ALIKE = (("\u2019", "'"), ("\u2018", "'"), ("\u02bc", "'"), ("\u2010", "-"))
+"""What typesetters write for the keyboard's apostrophe and hyphen; NFKC has made `＇` and `‑` one of these before."""
 SPACELESS = ("CJK", "HIRAGANA", "THAI", "LAO", "KHMER", "MYANMAR", "BOPOMOFO", "IDEOGRAPHIC")
 KOREAN_PARTICLES = frozenset(
     [
@@ -64,8 +73,14 @@ def fold(text: str) -> str:
 
     >>> fold("ＴＥＳＬＡ  Straße")
     'tesla strasse'
+    >>> fold("Moody’s, Coca‑Cola")
+    "moody's, coca-cola"
     """
-    plain = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+    if text.isascii():
+        return " ".join(text.lower().split())
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    for written, typed in ALIKE:
+        plain = plain.replace(written, typed)
     return " ".join(plain.split())
 
 
@@ -121,21 +136,45 @@ def with_watched(entities: tuple[str, ...], text: str, lang: str, watchlist: Wat
 def aliases_of(entities: Mapping[str, Mapping[str, Iterable[str]]]) -> list[Alias]:
     """Aliases from entity -> language (`any` for all) -> names; the entity's own name is one in any language.
 
-    >>> [alias.text for alias in aliases_of({"Tesla": {"zh": ["特斯拉"]}})]
-    ['Tesla', '特斯拉']
+    Languages are language tags, read as those of articles are: `zh-Hant` is `zh`.
+
+    Raises:
+        SettingsError: no article could have that entity, or that language.
+
+    >>> [(alias.text, alias.lang) for alias in aliases_of({"Tesla": {"zh-Hans": ["特斯拉"]}})]
+    [('Tesla', ''), ('特斯拉', 'zh')]
     """
+    for entity in entities:
+        _check_entity(entity)
     return [
         alias
         for entity, languages in entities.items()
         for alias in (
             Alias(entity, entity),
             *(
-                Alias(text, entity, "" if lang == "any" else lang)
+                Alias(text, entity, "" if lang == ANY else _language(lang, entity))
                 for lang, texts in languages.items()
                 for text in texts
             ),
         )
     ]
+
+
+def _check_entity(entity: str) -> None:
+    if entity == "*":
+        raise SettingsError("'*' cannot be an entity: it means all of them")
+    if not is_name(entity):
+        instead = f"; write {cleaned!r}" if (cleaned := clean(entity)) else ""
+        raise SettingsError(
+            f"the entity {entity!r} is not written as articles keep names (NFC, no controls, no white space at the "
+            f"ends and no runs of it){instead}"
+        )
+
+
+def _language(tag: str, entity: str) -> str:
+    if code := language_code(tag):
+        return code
+    raise SettingsError(f"{tag!r} (of {entity}) is no language; expected a tag such as 'de' or 'pt-BR', or '{ANY}'")
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:

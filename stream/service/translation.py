@@ -1,9 +1,10 @@
 """Translated headlines: what is known, what lacks, and what cannot be had. A missing language pair is said."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
@@ -11,6 +12,10 @@ from crosswind.errors import CrosswindError
 
 Broken = Callable[[str, int, Exception], None]
 """Told of a pair that cannot be used: its languages as in `de-en`, how many headlines go without, and why."""
+CHUNK: Final = 64
+"""Headlines that are translated and kept at a time when all that are stored are gone through."""
+FAILURES: Final = 3
+"""Chunks that a language may fail in. A text that a library cannot take spoils one; a damaged pair spoils all."""
 _log = structlog.get_logger(__name__)
 
 
@@ -60,6 +65,17 @@ class TranslationStore(Protocol):
 
     def keep(self, run: str, target: str, found: Sequence[Headline]) -> None:
         """Keeps translations; those of articles that are gone, or say something else now, are not."""
+        ...
+
+    def untranslated(
+        self, run: str, target: str, models: Mapping[str, str], limit: int, passed: Sequence[str] = ()
+    ) -> list[str]:
+        """Ids of the newest articles in some languages that have no translation by their language's model yet.
+
+        Args:
+            models: language -> version of the model that translates it.
+            passed: ids that are not wanted.
+        """
         ...
 
 
@@ -131,6 +147,38 @@ class Translations:
             self._store.keep(run, target, [Headline(h.article_id, h.title, lang, t, version) for h, t in pairs])
             answers |= {h.article_id: Translation(lang, target, text, version) for h, text in pairs}
         return answers
+
+    def ahead(self, run: str, target: str, models: Mapping[str, str], limit: int) -> int:
+        """Translates and keeps stored headlines that have no translation yet, the newest first.
+
+        Args:
+            models: language -> version of the model that translates it.
+            limit: translations to make at most. Headlines that cannot be translated do not count: those of a damaged
+                pair would else take the places of all others, at every call.
+
+        Returns:
+            how many were translated.
+
+        Raises:
+            DatabaseError: the store cannot be reached.
+        """
+        left, failed, done = dict(models), Counter[str](), 0
+        passed: list[str] = []
+        while left and done < limit:
+            ids = self._store.untranslated(run, target, left, limit - done, passed)
+            if not ids:
+                break
+            for at in range(0, len(ids), CHUNK):
+                chunk = ids[at : at + CHUNK]
+                passed += chunk
+                lacking = self.look(run, chunk, target)[1]
+                made = self.complete(run, lacking, target)
+                done += len(made)
+                failed.update({one.lang for one in lacking if one.article_id not in made})
+                if any(failed[lang] >= FAILURES for lang in left):
+                    break  # what else was found may be of this language only
+            left = {lang: model for lang, model in left.items() if failed[lang] < FAILURES}
+        return done
 
 
 class Headlines(Protocol):

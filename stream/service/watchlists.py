@@ -15,7 +15,7 @@ Text = Annotated[str, Meta(min_length=1, max_length=200)]
 
 @known
 class WatchlistFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A watchlist file, version 1: names by language code, `any` for every language."""
+    """A watchlist file, version 1: names by language tag, `any` for every language."""
 
     version: Annotated[int, Meta(ge=1, le=1)]
     entities: dict[Text, dict[str, tuple[Text, ...]]]
@@ -35,4 +35,7 @@ def load_watchlist(path: Path | None) -> Watchlist | None:
         raise SettingsError(f"cannot read the watchlist {path}: {error.strerror or error}") from None
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(f"{path} is no watchlist: {str(error) or type(error).__name__}") from None
-    return Watchlist(aliases_of(found.entities))
+    try:
+        return Watchlist(aliases_of(found.entities))
+    except SettingsError as error:
+        raise SettingsError(f"{path} is no watchlist: {error}") from None

@@ -44,6 +44,13 @@ def test_bad_lines_keep_their_place(tiny_bundle: Path, tmp_path: Path) -> None:
     assert ["error" in answer for answer in answers] == [False, True, True, True, True, False]
 
 
+def test_a_bad_row_is_named_by_its_id(tiny_bundle: Path, tmp_path: Path) -> None:
+    lines = ['{"id": "a17", "text": 7}', '{"id": 0}', '{"id": "a19"', '{"text": ""}']
+    _, answers = _score(lines, tiny_bundle, tmp_path)
+    assert [answer["id"] for answer in answers] == ["a17", 0, 3, 4]
+    assert all("error" in answer for answer in answers)
+
+
 def test_a_missing_file_is_a_clear_error(tiny_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot read"):
         score_file(tmp_path / "none", load_settings({"model": str(tiny_bundle)}), io.StringIO())

@@ -35,6 +35,7 @@ _UNTRANSLATED = text("""
     SELECT a.article_id FROM article a
     JOIN unnest(CAST(:langs AS text[]), CAST(:models AS text[])) AS wanted(lang, model) ON wanted.lang = a.lang
     WHERE a.run = :run AND a.lang <> :target
+      AND NOT EXISTS (SELECT FROM unnest(CAST(:passed AS text[])) AS passed(id) WHERE passed.id = a.article_id)
       AND NOT EXISTS (SELECT FROM translation t WHERE t.run = a.run AND t.article_id = a.article_id
                       AND t.target = :target AND t.title = a.title AND t.model = wanted.model)
     ORDER BY a.published_at DESC, a.article_id DESC LIMIT :limit
@@ -67,12 +68,13 @@ class PostgresTranslations:
         with database("keeping translations"), self._engine.begin() as connection:
             connection.execute(_KEEP, values)
 
-    def untranslated(self, run: str, target: str, models: Mapping[str, str], limit: int) -> list[str]:
-        """Ids of the newest articles in some languages that have no translation by their language's model yet.
-
-        Args:
-            models: language -> version of the model that translates it.
-        """
-        values = {"run": run, "target": target, "langs": list(models), "models": list(models.values()), "limit": limit}
+    def untranslated(
+        self, run: str, target: str, models: Mapping[str, str], limit: int, passed: Sequence[str] = ()
+    ) -> list[str]:
+        """See `TranslationStore.untranslated`."""
+        values = {
+            "run": run, "target": target, "langs": list(models), "models": list(models.values()), "limit": limit,
+            "passed": list(passed),
+        }  # fmt: skip
         with database("reading articles"), self._engine.connect() as connection:
             return list(connection.execute(_UNTRANSLATED, values).scalars())

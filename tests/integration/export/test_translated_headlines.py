@@ -32,6 +32,7 @@ from crosswind.stream.notify.adapters.render import words
 from crosswind.stream.notify.adapters.senders import Senders
 from crosswind.stream.notify.domain.subscription import Channel
 from crosswind.stream.notify.service.dispatcher import Message
+from crosswind.stream.service import translation
 from crosswind.stream.service.translation import Translation, Translations
 from tests.builders import scored_article
 from tests.notify_helpers import KEY, VAULT, alert
@@ -112,7 +113,7 @@ def test_a_translator_that_is_added_anew_is_used_at_once(stored: Engine, transla
 @pytest.fixture
 def half_broken(stored: Engine, translators: Path, tmp_path: Path) -> Path:
     """A folder with two pairs of which de-en is damaged; a French article is stored, too."""
-    article = scored_article(9, title="Der Gewinn steigt deutlich", lang="fr")
+    article = scored_article(9, minutes=-9, title="Der Gewinn steigt deutlich", lang="fr")
     PostgresTrendStore(stored).ingest("live", [Delivery(article, 0)])
     folder = shutil.copytree(translators, tmp_path / "t")
     shutil.copytree(folder / "de-en", folder / "fr-en")
@@ -144,6 +145,39 @@ def test_the_command_translates_what_it_can_and_names_the_damaged_pair(half_brok
     assert "de-en cannot be used" in found.stderr
 
 
+@pytest.mark.usefixtures("stored")
+def test_headlines_of_a_damaged_pair_do_not_use_up_the_limit(half_broken: Path, database_url: str) -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "crosswind", "translate", "articles", "--to", "en", "--translators", str(half_broken),
+         "--database-url", database_url, "--limit", "1"],
+        capture_output=True, text=True, cwd=Path(__file__).parents[3],
+    )  # fmt: skip
+    assert "1 headlines translated to en" in found.stdout, found.stderr
+
+
+class Failing(OnnxTranslator):
+    """The real one, that a library leaves in the lurch at what says `spoilt`."""
+
+    def translate(self, source: str, target: str, texts: Sequence[str]) -> list[str]:
+        if "spoilt" in texts:
+            raise RuntimeError
+        return super().translate(source, target, texts)
+
+
+@pytest.mark.parametrize(("spoilt", "limit", "done"), [(1, 2, 2), (2, 9, 2), (3, 9, 0)])
+def test_a_spoilt_text_is_passed_over_and_a_language_that_always_fails_is_left(
+    spoilt: int, limit: int, done: int, stored: Engine, translators: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    articles = [scored_article(100 + n, title="spoilt", lang="de") for n in range(spoilt)]
+    PostgresTrendStore(stored).ingest("live", [Delivery(article, 0) for article in articles])
+    monkeypatch.setattr(translation, "CHUNK", 1)
+    translator = Failing(translators)
+    service = Translations(translator, PostgresTranslations(stored))
+    models = {"de": translator.version("de", "en") or ""}
+    assert service.ahead("live", "en", models, limit) == done
+    assert service.ahead("live", "en", models, limit) == 0
+
+
 def test_translations_go_with_their_article_and_of_gone_ones_none_is_kept(stored: Engine, translators: Path) -> None:
     store = PostgresTranslations(stored)
     service = Translations(OnnxTranslator(translators), store)
@@ -165,6 +199,7 @@ def test_what_is_left_to_translate_is_known(stored: Engine, translators: Path) -
     Translations(translator, store).translate("live", IDS[:1], "en")
     assert store.untranslated("live", "en", models, 10) == [IDS[3]]
     assert store.untranslated("live", "en", {"de": "a newer model"}, 10) == [IDS[3], IDS[0]]
+    assert store.untranslated("live", "en", {"de": "a newer model"}, 10, [IDS[3]]) == [IDS[0]]
 
 
 def test_the_page_shows_what_is_known_and_then_the_rest(stored: Engine, translators: Path) -> None:

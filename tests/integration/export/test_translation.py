@@ -107,6 +107,25 @@ def test_an_altered_translator_is_refused(translators: Path, tmp_path: Path) -> 
         files.verify(tmp_path / "t" / "de-en")
 
 
+def test_a_damaged_translator_is_read_again_only_when_a_file_has_changed(
+    translators: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(translators, tmp_path / "t") / "de-en"
+    whole = (folder / files.PIECES).read_bytes()
+    (folder / files.PIECES).write_bytes(whole + b" ")
+    read: list[Path] = []
+    verify = files.verify
+    monkeypatch.setattr(files, "verify", lambda path: read.append(path) or verify(path))
+    translator = OnnxTranslator(tmp_path / "t")
+    for _ in range(3):
+        with pytest.raises(BundleError, match="altered"):
+            translator.translate("de", "en", ["Gewinn"])
+    assert read == [folder]
+    (folder / files.PIECES).write_bytes(whole)
+    assert translator.translate("de", "en", ["Der Gewinn steigt deutlich"]) == ["Profit rises sharply"]
+    assert read == [folder, folder]
+
+
 def test_two_translators_of_one_pair_are_refused(translators: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         shutil.copytree(translators / "de-en", tmp_path / name)
@@ -188,6 +207,20 @@ def test_the_command_line_translates_and_says_what_it_cannot(translators: Path) 
     assert "no translator from lt to en" in answers[1]["error"]
     assert found.returncode == 3
     assert "Traceback" not in found.stderr
+
+
+def test_the_command_line_reads_languages_as_those_of_articles_and_answers_blank_lines(translators: Path) -> None:
+    given = '{"text": "Notenbank senkt die Zinsen", "lang": "de-DE"}\n\n   \n{"text": "Streik ist beendet"}\n'
+    found = command("text", "-", "--to", "EN", "--from", "DE", "--translators", str(translators), given=given)
+    answers = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [answer.get("translation") for answer in answers] == [
+        "Central bank lowers rates", None, None, "The strike is over",
+    ]  # fmt: skip
+    assert {answer["to"] for answer in answers if "to" in answer} == {"en"}
+    assert ["not JSON" in answer.get("error", "") for answer in answers] == [False, True, True, False]
+    refused = command("text", "-", "--to", "english", "--translators", str(translators))
+    assert refused.returncode == 2
+    assert "--to: 'english' is no language" in refused.stderr
 
 
 def test_the_command_line_adds_and_lists_pairs(tiny_marian: Path, tmp_path: Path) -> None:

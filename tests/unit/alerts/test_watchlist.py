@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crosswind.errors import SettingsError
+from crosswind.stream.domain.normalise import language_code
 from crosswind.stream.domain.watchlist import Alias, Watchlist, fold, with_watched
 from crosswind.stream.service.rules import FOLDER
 from crosswind.stream.service.watchlists import load_watchlist
@@ -41,6 +42,62 @@ WATCHED = load_watchlist(FOLDER / "watchlist.example.yaml")
 def test_word_borders_of_each_script(text: str, lang: str, found: bool) -> None:
     assert WATCHED is not None
     assert WATCHED.find(text, lang) == (("Tesla",) if found else ())
+
+
+@pytest.mark.parametrize("name", ["Moody's", "Moody’s", "Moodyʼs", "Moody＇s"])
+@pytest.mark.parametrize("text", ["Moody's cuts", "Moody‘s cuts", "MOODY’S cuts", "Moodyʼs cuts", "Moody＇s cuts"])
+def test_an_apostrophe_is_an_apostrophe(name: str, text: str) -> None:
+    assert Watchlist([Alias(name, "Moody's")]).find(text) == ("Moody's",)
+
+
+@pytest.mark.parametrize("name", ["Coca-Cola", "Coca‐Cola", "Coca‑Cola"])
+@pytest.mark.parametrize("text", ["Coca-Cola grows", "Coca‐Cola grows", "Coca‑Cola grows", "Coca－Cola grows"])
+def test_a_hyphen_is_a_hyphen(name: str, text: str) -> None:
+    assert Watchlist([Alias(name, "KO")]).find(text) == ("KO",)
+
+
+def test_a_letter_that_is_like_an_apostrophe_ends_a_name() -> None:
+    assert Watchlist([Alias("Tesla", "Tesla")]).find("Teslaʼs margins") == ("Tesla",)
+
+
+@pytest.mark.parametrize(
+    ("key", "names", "text", "tag"),
+    [
+        ("zh-Hant", ["台積電"], "台積電股價下跌", "zh-TW"),
+        ("pt-BR", ["Vale do Rio Doce"], "Vale do Rio Doce cai", "pt"),
+        ("DE", ["Deutsche"], "Deutsche stürzt ab", "de-AT"),
+    ],
+)
+def test_languages_are_read_as_those_of_articles(
+    key: str, names: list[str], text: str, tag: str, tmp_path: Path
+) -> None:
+    watchlist = _file(tmp_path, f"{{Entity: {{zh: [台积电], {key}: {names}}}}}")
+    assert watchlist.find(text, language_code(tag) or "") == ("Entity",)
+    assert watchlist.find(text, "sv") == ()
+
+
+@pytest.mark.parametrize(
+    ("entities", "said"),
+    [
+        ("{Tesla: {chinese: [特斯拉]}}", r"'chinese' \(of Tesla\) is no language"),
+        ("{Tesla: {'': [特斯拉]}}", "'' .* is no language"),
+        ("{'*': {}}", r"'\*' cannot be an entity"),
+        ("{' Tesla': {}}", "' Tesla' is not written as articles keep names .* write 'Tesla'"),
+        ('{"L\'Ore\\u0301al": {}}', "is not written as articles keep names"),
+        ('{"\\u200b": {}}', "is not written as articles keep names"),
+    ],
+)
+def test_what_no_article_could_have_is_refused(entities: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=f"w.yaml is no watchlist: .*{said}"):
+        _file(tmp_path, entities)
+
+
+def _file(folder: Path, entities: str) -> Watchlist:
+    path = folder / "w.yaml"
+    path.write_text(f"version: 1\nentities: {entities}", "utf-8")
+    watchlist = load_watchlist(path)
+    assert watchlist is not None
+    return watchlist
 
 
 def test_names_inside_names_are_all_found() -> None:

@@ -16,6 +16,16 @@ def test_half_a_surrogate_pair_is_an_error_and_never_a_text(line: bytes) -> None
     assert list(_row(line, None)) == ["error"]
 
 
+@pytest.mark.parametrize("tag", ["de-DE", "DE", "de_AT"])
+def test_languages_to_translate_from_are_read_as_those_of_articles(tag: str) -> None:
+    assert _row(f'{{"text": "Gewinn", "lang": "{tag}"}}'.encode(), None) == {"text": "Gewinn", "lang": "de"}
+    assert _row(b'{"text": "Gewinn"}', tag) == {"text": "Gewinn", "lang": "de"}
+
+
+def test_a_language_that_is_none_is_said() -> None:
+    assert "'deutsch' is no language" in _row(b'{"text": "Gewinn", "lang": "deutsch"}', None)["error"]
+
+
 @pytest.mark.parametrize("line", [b"{", b"\xff", b"[" * 100_000], ids=["cut off", "no text", "too deep"])
 def test_what_is_no_json_is_said(line: bytes) -> None:
     with pytest.raises(DataError, match="not JSON"):

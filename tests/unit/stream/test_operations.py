@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from crosswind.errors import Reason
 from crosswind.settings import Settings
 from crosswind.stream.adapters.metrics import Metrics
 from crosswind.stream.notify.adapters.metrics import NotifyMetrics
@@ -70,6 +71,21 @@ def test_every_alert_says_what_to_do() -> None:
     assert [rule["alert"] for rule in rules if f"`{rule['alert']}`" not in text] == []
 
 
+def test_every_worker_is_watched_as_one() -> None:
+    """`CrosswindNoWorker` asks for `up{job="crosswind"}`: a worker on CUDA alone is a worker."""
+    services = msgspec.yaml.decode((ROOT / "docker-compose.yml").read_bytes())["services"]
+    jobs = msgspec.yaml.decode((ROOT / "ops" / "prometheus" / "prometheus.yaml").read_bytes())["scrape_configs"]
+    [job] = [one for one in jobs if one["job_name"] == "crosswind"]
+    workers = {name for name, one in services.items() if one.get("command", [""])[0] == "worker"}
+    assert {name for one in job["dns_sd_configs"] for name in one["names"]} == workers
+
+
+def test_the_first_dead_letters_count() -> None:
+    """`increase` is of what a series has grown by: one that begins with the first burst has not."""
+    said = generate_latest(Metrics().registry).decode()
+    assert [one for one in Reason if f'crosswind_dead_letters_total{{reason="{one.value}"}} 0.0' not in said] == []
+
+
 def test_compose_mounts_files_that_exist() -> None:
     services = msgspec.yaml.decode((ROOT / "docker-compose.yml").read_bytes())["services"]
     mounted = [mount.split(":")[0] for name in ("prometheus", "grafana") for mount in services[name]["volumes"]]
@@ -84,8 +100,10 @@ def test_settings_that_are_named_exist() -> None:
 def test_prometheus_asks_the_ports_that_services_serve_metrics_on() -> None:
     services = msgspec.yaml.decode((ROOT / "docker-compose.yml").read_bytes())["services"]
     jobs = msgspec.yaml.decode((ROOT / "ops" / "prometheus" / "prometheus.yaml").read_bytes())["scrape_configs"]
-    asked = {one["names"][0]: str(one["port"]) for job in jobs for one in job["dns_sd_configs"]}
-    assert set(asked) == {"worker", "notify"}
+    entries = [one for job in jobs for one in job["dns_sd_configs"]]
+    asked = {name: str(one["port"]) for one in entries for name in one["names"]}
+    assert set(asked) == {name for name, one in services.items() if one.get("command", [""])[0] in ("worker", "notify")}
+    assert all(len(one["names"]) == 1 for one in entries), "a name that is not there must not hold up another"
     for name, port in asked.items():
         served = [*services[name]["command"], services[name]["environment"].get("CROSSWIND_NOTIFY_PORT")]
         assert port in served, name
