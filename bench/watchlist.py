@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.jobs.workers import CachedScorer  # noqa: E402
-from crosswind.stream.adapters.language import LinguaDetector  # noqa: E402
+from crosswind.stream.adapters.language import LangidDetector  # noqa: E402
 from crosswind.stream.agents import Outgoing  # noqa: E402
 from crosswind.stream.domain.article import Origin  # noqa: E402
 from crosswind.stream.domain.contract import decode_scored  # noqa: E402
@@ -59,7 +59,7 @@ def messages(count: int) -> list[Message]:
                 for place, line in enumerate(islice(lines, count))]  # fmt: skip
 
 
-def seconds(batch: list[Message], scorer: CachedScorer, detector: LinguaDetector, watchlist: Watchlist | None) -> float:
+def seconds(batch: list[Message], scorer: CachedScorer, detector: LangidDetector, watchlist: Watchlist | None) -> float:
     """CPU seconds of one pass."""
     started = time.process_time()
     judged = judge(batch, scorer=scorer, detect=detector.detect, limits=LIMITS, watchlist=watchlist)
@@ -79,7 +79,7 @@ def main() -> int:
     started = time.process_time()
     watchlist = Watchlist(names(given.aliases, random.Random(0)))
     built = time.process_time() - started
-    batch, scorer, detector = messages(given.articles), CachedScorer(), LinguaDetector()
+    batch, scorer, detector = messages(given.articles), CachedScorer(), LangidDetector()
     for kind in (None, watchlist):
         seconds(batch, scorer, detector, kind)
     pairs = [(seconds(batch, scorer, detector, None), seconds(batch, scorer, detector, watchlist))

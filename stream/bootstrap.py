@@ -9,7 +9,7 @@ from crosswind.errors import SettingsError
 from crosswind.settings import Settings
 from crosswind.stream.adapters.alert_loop import add_alert_task
 from crosswind.stream.adapters.kafka.topics import ensure_topics
-from crosswind.stream.adapters.language import LinguaDetector
+from crosswind.stream.adapters.language import LangidDetector
 from crosswind.stream.adapters.metrics import Metrics
 from crosswind.stream.adapters.postgres.engine import connect, migrate
 from crosswind.stream.adapters.postgres.store import PostgresTrendStore
@@ -70,7 +70,7 @@ def build_worker(settings: Settings, checkpoint: Checkpoint = no_checkpoint) -> 
     watchlist = load_watchlist(settings.watchlist)
     store = PostgresTrendStore(engine, keeps_meanings(engine, scorer, settings.stories))
     (settings.data_dir / "faust").mkdir(parents=True, exist_ok=True)  # Faust makes the last folder only
-    parts = Parts(settings, scorer, LinguaDetector(), store, metrics, checkpoint, watchlist, open_tracing())
+    parts = Parts(settings, scorer, LangidDetector(), store, metrics, checkpoint, watchlist, open_tracing())
     app = build_app(parts, bootstrap)
     add_alert_task(app, parts, engine)
     add_swap_task(app, settings, scorer, metrics, engine)

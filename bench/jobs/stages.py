@@ -14,7 +14,7 @@ from typing import Any
 
 from crosswind.stream import agents
 from crosswind.stream.adapters import alert_loop
-from crosswind.stream.adapters.language import LinguaDetector
+from crosswind.stream.adapters.language import LangidDetector
 from crosswind.stream.adapters.onnx_scorer import OnnxScorer
 from crosswind.stream.adapters.postgres.store import PostgresTrendStore
 
@@ -64,7 +64,7 @@ def measured(file: Path) -> Iterator[None]:
     """Meters the stages of the worker that runs in the block, and writes the seconds to `file` again and again."""
     meter = Meter()
     places: tuple[tuple[Any, str, str], ...] = (
-        (OnnxScorer, "_share", INFERENCE), (agents, "judge", VALIDATE), (LinguaDetector, "detect", LANGUAGE),
+        (OnnxScorer, "_share", INFERENCE), (agents, "judge", VALIDATE), (LangidDetector, "detect", LANGUAGE),
         (agents.Outgoing, "of", ENCODE), (agents, "decode", DECODE), (PostgresTrendStore, "ingest", STORE),
         (alert_loop, "told_and_evaluated", ALERTS),
     )  # fmt: skip

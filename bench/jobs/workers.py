@@ -8,7 +8,7 @@ import faust
 from bench.jobs.stages import measured
 from crosswind.settings import Settings
 from crosswind.stream.adapters.alert_loop import add_alert_task
-from crosswind.stream.adapters.language import LinguaDetector
+from crosswind.stream.adapters.language import LangidDetector
 from crosswind.stream.adapters.metrics import Metrics
 from crosswind.stream.adapters.postgres.engine import connect
 from crosswind.stream.adapters.postgres.store import PostgresTrendStore
@@ -46,7 +46,7 @@ def cached(settings: Settings, stages: Path) -> int:
     configure_logging(settings.log_level)
     engine = connect(database_address(settings))
     store = PostgresTrendStore(engine)
-    parts = Parts(settings, CachedScorer(), LinguaDetector(), store, Metrics(), no_checkpoint)
+    parts = Parts(settings, CachedScorer(), LangidDetector(), store, Metrics(), no_checkpoint)
     app = build_app(parts, kafka_address(settings))
     add_alert_task(app, parts, engine)
     runner = faust.Worker(app, loglevel="WARNING", redirect_stdouts=False, quiet=True, override_logging=False)

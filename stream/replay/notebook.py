@@ -90,9 +90,9 @@ def model_judge(model: str, settings: Settings, *, again: bool = False) -> Judge
 
     def detect(text: str) -> str:
         if not detectors:
-            from crosswind.stream.adapters.language import LinguaDetector
+            from crosswind.stream.adapters.language import LangidDetector
 
-            detectors.append(LinguaDetector())
+            detectors.append(LangidDetector())
         return str(detectors[0].detect(text))
 
     return Judge(scorer, detect, again, watchlist=load_watchlist(settings.watchlist))
