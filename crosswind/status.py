@@ -1,5 +1,6 @@
 """`crosswind status`: broker, database, lag, model and provider at a glance."""
 
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -12,6 +13,8 @@ from crosswind.errors import CrosswindError
 from crosswind.export.bundle import resolve, verify
 from crosswind.settings import Settings
 
+KAFKA_MS = 4000
+"""Milliseconds for each step towards Kafka; with the clients' own half minute a Kafka that is away is told late."""
 _COUNTS = text("""
     SELECT (SELECT count(*) FROM article WHERE run = :run) AS articles,
            (SELECT count(*) FROM duplicate WHERE run = :run) AS duplicates,
@@ -58,10 +61,9 @@ def _broker(settings: Settings) -> dict[str, Any]:
     from crosswind.stream.bootstrap import kafka_address
 
     address = kafka_address(settings)
-    options = client_options(settings)
-    admin = KafkaAdminClient(bootstrap_servers=address, request_timeout_ms=5000, **options)
-    consumer = KafkaConsumer(bootstrap_servers=address, group_id=None, **options)
-    try:
+    options = {"bootstrap_servers": address, "bootstrap_timeout_ms": KAFKA_MS, "request_timeout_ms": KAFKA_MS,
+               **client_options(settings)}  # fmt: skip
+    with closing(KafkaAdminClient(**options)) as admin, closing(KafkaConsumer(group_id=None, **options)) as consumer:
         offsets = admin.list_group_offsets(settings.group)[settings.group]
         committed = {tp: meta.offset for tp, meta in offsets.items()}
         topics = (settings.raw_topic, settings.scored_topic)
@@ -69,9 +71,6 @@ def _broker(settings: Settings) -> dict[str, Any]:
         begins, ends = consumer.beginning_offsets(parts), consumer.end_offsets(parts)
         lag = sum(max(end - max(committed.get(tp, 0), begins.get(tp, 0)), 0) for tp, end in ends.items())
         return {"address": address, "lag": lag}
-    finally:
-        consumer.close()
-        admin.close()
 
 
 def _database(settings: Settings) -> dict[str, Any]:
@@ -93,9 +92,13 @@ def _worker(settings: Settings) -> dict[str, Any]:
     if not settings.worker_port:
         raise CrosswindError("no worker known: set CROSSWIND_WORKER_PORT, or start `crosswind up` first")
     base = local_url(settings.worker_host, settings.worker_port)
-    said: dict[str, Any] = httpx.get(f"{base}/status", timeout=5.0).json()
-    ready = httpx.get(f"{base}/health/ready", timeout=5.0).json()
-    return {"partitions": len(ready["assigned"]), "model": said["model"], "provider": said["provider"]}
+    with httpx.Client(base_url=base, timeout=5.0, trust_env=False) as client:  # no proxy leads to this machine's worker
+        said: dict[str, Any] = client.get("/status").json()
+        ready, live = client.get("/health/ready"), client.get("/health/live")
+    found = {"partitions": len(ready.json()["assigned"]), "model": said["model"], "provider": said["provider"]}
+    unwell = [f"{path} answers {answer.status_code}" for path, answer in (("/health/ready", ready),
+              ("/health/live", live)) if answer.status_code != 200]  # fmt: skip
+    return {"ok": False, "error": "; ".join(unwell), **found} if unwell else found
 
 
 def local_url(host: str, port: int) -> str:
@@ -111,5 +114,5 @@ def local_url(host: str, port: int) -> str:
 
 
 def _model(settings: Settings) -> dict[str, Any]:
-    manifest = verify(resolve(settings.model))
+    manifest = verify(resolve(settings.model), settings.trusted_key)
     return {"name": manifest.name, "version": manifest.version, "precision": manifest.precision}

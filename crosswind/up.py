@@ -18,7 +18,8 @@ from tqdm import tqdm
 from crosswind.children import Child
 from crosswind.errors import CrosswindError, DatabaseError, ServiceError
 from crosswind.export.bundle import resolve, verify
-from crosswind.running import claim, release, write_running
+from crosswind.ports import listens, refuse_taken
+from crosswind.running import Claim, claim
 from crosswind.settings import Settings
 from crosswind.status import local_url
 from crosswind.stream.adapters.kafka.embedded import EmbeddedBroker, free_port
@@ -57,12 +58,14 @@ def run_up(settings: Settings, *, play_feed: bool) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # in a pipe or a file, alerts must be seen when they fire
         sys.stdout.reconfigure(line_buffering=True)
     verify(resolve(settings.model), settings.trusted_key)  # first: the commonest mistake is a wrong path
-    claim(settings.data_dir)
+    held = claim(settings.data_dir)
     with contextlib.ExitStack() as stack:
-        stack.callback(release, settings.data_dir)
+        stack.callback(held.release)
+        refuse_taken(settings.host, settings.port, "is another `crosswind up` there? pass --port, 0 for any free one")
+        refuse_taken(settings.worker_host, settings.worker_port, "unset CROSSWIND_WORKER_PORT for any free one")
         _stop_on_signals(stack)
         try:
-            _run(settings, play_feed, stack)
+            _run(settings, held, play_feed, stack)
         except Stopped:
             tqdm.write("stopping …")
             _ignore_signals()
@@ -70,7 +73,7 @@ def run_up(settings: Settings, *, play_feed: bool) -> int:
     return 0
 
 
-def _run(settings: Settings, play_feed: bool, stack: contextlib.ExitStack) -> None:
+def _run(settings: Settings, held: Claim, play_feed: bool, stack: contextlib.ExitStack) -> None:
     postgres = None if settings.database_url else _start_postgres(settings, stack)
     url = postgres.address if postgres else database_address(settings)
     engine = connect(url)
@@ -86,11 +89,11 @@ def _run(settings: Settings, play_feed: bool, stack: contextlib.ExitStack) -> No
     embedded = {"kafka": kafka} if broker else {}
     embedded |= {} if settings.database_url else {"database_url": url, "read_database_url": reader_url(url)}
     model = str(resolve(settings.model).absolute())
-    write_running(settings.data_dir, {**embedded, "worker_port": worker_port, "port": port, "model": model})
+    held.write({**embedded, "worker_port": worker_port, "port": port, "model": model})
     watch = _Watch(children, broker, postgres)
     worker, dashboard = local_url(settings.worker_host, worker_port), local_url(settings.host, port)
-    watch.until(lambda: _answers(f"{dashboard}/health"), "dashboard")
-    watch.until(lambda: _answers(f"{worker}/health/ready"), "worker")
+    watch.until(lambda: _answers(f"{dashboard}/health"), "dashboard", port)
+    watch.until(lambda: _answers(f"{worker}/health/ready"), "worker", worker_port)
     tqdm.write(f"dashboard: {dashboard}/")
     printer = _AlertPrinter(engine, settings.run)
     feed = _FeedThread(settings, kafka) if play_feed else None
@@ -168,12 +171,13 @@ class _Watch:
             log = self._postgres.log
             raise ServiceError(f"the embedded Postgres died, see {log}; what it stored is kept: start again")
 
-    def until(self, well: Callable[[], bool], name: str) -> None:
+    def until(self, well: Callable[[], bool], name: str, port: int) -> None:
+        """Waits for that child. What answers on its port while it starts, or after it has ended, is another's."""
+        child = next(child for child in self._children if child.name == name)
         deadline = time.monotonic() + START_SECONDS
-        while not well():
+        while not (well() and listens(child.pid, port)):
             self.once()
             if time.monotonic() > deadline:
-                child = next(child for child in self._children if child.name == name)
                 raise ServiceError(f"the {name} was not ready within {START_SECONDS:.0f} s: {child.tail()}")
             time.sleep(0.1)
 
@@ -272,7 +276,8 @@ def _advance(bar: "tqdm[Any]", n: int) -> None:
 
 def _answers(address: str) -> bool:
     try:
-        return httpx.get(address, timeout=1.0).status_code == 200
+        # trust_env: a proxy of the environment would look for this machine's loopback on its own
+        return httpx.get(address, timeout=1.0, trust_env=False).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -281,7 +286,10 @@ def _stop_on_signals(stack: contextlib.ExitStack) -> None:
     def stop(number: int, frame: FrameType | None) -> None:
         raise Stopped
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # ignored: `nohup` started us, to outlive the terminal
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
         before = signal.signal(number, stop)
         stack.callback(signal.signal, number, before)
 

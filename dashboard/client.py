@@ -5,6 +5,7 @@
             print(article.published_at, article.title)
 """
 
+import ipaddress
 import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -42,7 +43,8 @@ class Client:
         self, address: str, token: str = "", *, timeout: float = 30.0, transport: httpx.BaseTransport | None = None
     ) -> None:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(base_url=address, headers=headers, timeout=timeout, transport=transport)
+        self._http = httpx.Client(base_url=address, headers=headers, timeout=timeout, transport=transport,
+                                  trust_env=not _is_loopback(address))  # fmt: skip
 
     def __enter__(self) -> Self:
         """Itself."""
@@ -183,6 +185,19 @@ class Client:
         if answer.is_success:
             return answer.json() if answer.content else None
         raise DataError(f"{method} {path}: {_problem(answer)}")
+
+
+def _is_loopback(address: str) -> bool:
+    """Whether that is this machine itself, to which no proxy of the environment leads.
+
+    >>> [_is_loopback(f"http://{host}:8050") for host in ("127.0.0.1", "[::1]", "localhost", "news.example.com")]
+    [True, True, True, False]
+    """
+    host = httpx.URL(address).host
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _problem(answer: httpx.Response) -> str:

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, and_, func, literal, or_, select, tuple_, union_a
 from sqlalchemy.exc import SQLAlchemyError
 
 from crosswind.dashboard import known
-from crosswind.dashboard.novel import begins
+from crosswind.dashboard.novel import OTHER, first_ones
 from crosswind.errors import DatabaseError, DataError
 from crosswind.stream.adapters.postgres.alert_tables import SilenceRow, VerdictRow
 from crosswind.stream.adapters.postgres.schema import (
@@ -139,8 +139,9 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which articles: empty tuples and strings mean all; times are half open, None: unbounded; `novel`: one of each
-    story; `as_of`: as they were known then, not as they were counted. The last two are not asked together."""
+    """Which articles: empty tuples and strings mean all; times are half open, None: unbounded; `novel`: of each
+    story the first of them; `as_of`: as they were known then, not as they were counted. The last two are not asked
+    together."""
 
     topics: tuple[str, ...] = ()
     langs: tuple[str, ...] = ()
@@ -208,6 +209,7 @@ class Reader:
         """
         if wanted.as_of is None:
             query = self._wanted(ArticleRow, known.versions(), wanted, limit)
+            rows = self._first_ones(query, wanted, limit) if wanted.novel else self.rows(query)
         else:  # each half on an index of its own
             halves = [
                 self._wanted(ArticleRow, literal(1).label("versions"), wanted, limit, known.unedited(wanted.as_of)),
@@ -216,22 +218,17 @@ class Reader:
             ]  # fmt: skip
             both = union_all(*(half.subquery().select() for half in halves)).subquery()
             query = select(both).order_by(both.c.published_at.desc(), both.c.article_id.desc()).limit(limit + 1)
-        found = [Article(**row._asdict()) for row in self.rows(query)]
+            rows = self.rows(query)
+        found = [Article(**row._asdict()) for row in rows]
         page = found[:limit]
         return ArticlePage(page, encode_cursor(page[-1]) if len(found) > limit else None)
 
+    def _first_ones(self, query: Any, wanted: Wanted, limit: int) -> Sequence[Any]:
+        return first_ones(self.rows, self._run, query, limit + 1, passes(OTHER, wanted))
+
     def _wanted(self, table: Any, versions: Any, wanted: Wanted, limit: int, more: Sequence[Any] = ()) -> Any:
         """The newest rows of `article` or `article_version` that are wanted."""
-        query = select(*fields_of(table), versions).where(table.run == self._run, *more)
-        query = among(among(query, table.topic, wanted.topics), table.lang, wanted.langs)
-        if wanted.sentiment:
-            query = query.where(table.sentiment == wanted.sentiment)
-        if wanted.start:
-            query = query.where(table.published_at >= wanted.start)
-        if wanted.end:
-            query = query.where(table.published_at < wanted.end)
-        if wanted.novel:
-            query = query.where(begins())
+        query = select(*fields_of(table), versions).where(table.run == self._run, *more, *passes(table, wanted))
         if wanted.before:
             query = query.where(tuple_(table.published_at, table.article_id) < decode_cursor(wanted.before))
         return query.order_by(table.published_at.desc(), table.article_id.desc()).limit(limit + 1)
@@ -330,6 +327,18 @@ class Reader:
 def fields_of(table: Any) -> list[Any]:
     """The columns of a list of articles that both tables have; `versions` is not among them."""
     return [getattr(table, name) for name in Article.__dataclass_fields__ if name != "versions"]
+
+
+def passes(table: Any, wanted: Wanted) -> list[Any]:
+    """The conditions by which a row of `article` or `article_version` is wanted, but for the cursor and `novel`."""
+    every = [
+        table.topic.in_(wanted.topics) if wanted.topics else None,
+        table.lang.in_(wanted.langs) if wanted.langs else None,
+        table.sentiment == wanted.sentiment if wanted.sentiment else None,
+        table.published_at >= wanted.start if wanted.start else None,
+        table.published_at < wanted.end if wanted.end else None,
+    ]
+    return [one for one in every if one is not None]
 
 
 def among(query: Any, column: Any, values: Sequence[str]) -> Any:

@@ -24,6 +24,7 @@ from crosswind.dashboard.queries import (
     decode_cursor,
     encode_cursor,
     fields_of,
+    passes,
 )
 from crosswind.dashboard.series import WINDOW_BINS, Span, Trend, trend_from
 from crosswind.stream.adapters.postgres.schema import ArticleRow, BucketRow, HourRow
@@ -131,28 +132,25 @@ def mentions(reader: Reader, wanted: Wanted, entity: str, limit: int = PAGE) -> 
         DataError: the cursor is not one of ours. DatabaseError: the database cannot be reached or refuses.
     """
     before = decode_cursor(wanted.before) if wanted.before else None
-    # Of a minute's articles none may begin a story, so then every minute of the span is looked at.
+    # Of a minute's articles none may be the first of its story, so then every minute of the span is looked at.
     minutes = _minutes(reader, wanted, entity, before, None if wanted.novel else limit + 2)
     fields = [*fields_of(ArticleRow), known.versions()]
     minute = timedelta(minutes=1)
     begins = minutes.c.minute
     within = and_(ArticleRow.published_at >= begins, ArticleRow.published_at < begins + minute)
     query: Any = select(*fields).select_from(minutes).join(ArticleRow, within)
-    query = query.where(ArticleRow.run == reader.run, ArticleRow.entities.contains(cast([entity], ARRAY(Text))))
-    query = among(among(query, ArticleRow.topic, wanted.topics), ArticleRow.lang, wanted.langs)
-    if wanted.sentiment:
-        query = query.where(ArticleRow.sentiment == wanted.sentiment)
-    if wanted.start:
-        query = query.where(ArticleRow.published_at >= wanted.start)
-    if wanted.end:
-        query = query.where(ArticleRow.published_at < wanted.end)
-    if wanted.novel:
-        query = query.where(novel.begins())
+    query = query.where(ArticleRow.run == reader.run, *_passes(ArticleRow, wanted, entity))
     if before:
         query = query.where(tuple_(ArticleRow.published_at, ArticleRow.article_id) < before)
     query = query.order_by(ArticleRow.published_at.desc(), ArticleRow.article_id.desc()).limit(limit + 1)
-    found = [Article(**row._asdict()) for row in reader.rows(query)]
+    there = _passes(novel.OTHER, wanted, entity)
+    rows = novel.first_ones(reader.rows, reader.run, query, limit + 1, there) if wanted.novel else reader.rows(query)
+    found = [Article(**row._asdict()) for row in rows]
     return ArticlePage(found[:limit], encode_cursor(found[limit - 1]) if len(found) > limit else None)
+
+
+def _passes(table: Any, wanted: Wanted, entity: str) -> list[Any]:
+    return [table.entities.contains(cast([entity], ARRAY(Text))), *passes(table, wanted)]
 
 
 def _minutes(

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Text, cast, select
+from sqlalchemy import Text, cast, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from crosswind.dashboard.content import span_for, topics_of
 from crosswind.dashboard.novel import of_article
-from crosswind.dashboard.queries import Incident, Reader, Status
+from crosswind.dashboard.queries import Incident, Reader, Status, among
 from crosswind.dashboard.series import Span
 from crosswind.dashboard.view import View
 from crosswind.stream.adapters.postgres.schema import ArticleRow
@@ -36,7 +36,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One event: who told it first, how far it has spread, and `lines`, one per language, the first one first."""
+    """One event, whole, whatever a view leaves of it: who told it first, how far it has spread, and `lines`, one per
+    language, the first one first."""
 
     story_id: str
     title: str
@@ -65,7 +66,7 @@ class Told:
 
 
 def told(reader: Reader, view: View, status: Status) -> Told | None:
-    """The stories of a view, the most told first; None while the database is empty. Blocks.
+    """The stories of a view, those with most of its articles first; None while the database is empty. Blocks.
 
     Raises:
         DatabaseError: the database cannot be reached or refuses.
@@ -76,7 +77,9 @@ def told(reader: Reader, view: View, status: Status) -> Told | None:
     chosen = Selection(reader.run, span.start, span.end, span.step, topics_of(view), view.langs, view.entity or ALL)
     cells = {row["cell"]: (row["first"], row["fresh"], row["repeated"]) for row in counts(reader.engine, chosen)}
     novelty = [cells.get(at, (0, 0, 0)) for at in span.times]
-    return Told(span, cards(reader, _ids(reader, view, span)), novelty, available(reader.engine))
+    ids = _ids(reader, view, span)
+    found = sorted(cards(reader, ids), key=lambda card: ids.index(card.story_id))
+    return Told(span, found, novelty, available(reader.engine))
 
 
 def cards(reader: Reader, story_ids: Sequence[str]) -> list[Card]:
@@ -128,20 +131,15 @@ def evidence(reader: Reader, incidents: Sequence[Incident]) -> dict[str, list[Ca
 
 
 def _ids(reader: Reader, view: View, span: Span) -> list[str]:
-    """The most told stories of the span, of those that a view's topics, languages and entity leave."""
-    query: Any = select(StoryRow.story_id).where(
-        StoryRow.run == reader.run, StoryRow.merged_into.is_(None),
-        StoryRow.last_at >= span.start, StoryRow.first_at < span.end,
-    )  # fmt: skip
-    if view.langs:
-        query = query.where(StoryRow.langs.overlap(cast(list(view.langs), ARRAY(Text))))
+    """The stories with most of the articles that a view shows: those of its span, topics, languages and entity."""
+    begun: Any = func.min(StoryMemberRow.at)
+    query: Any = select(StoryMemberRow.story_id).where(
+        StoryMemberRow.run == reader.run, StoryMemberRow.at >= span.start, StoryMemberRow.at < span.end
+    )
     topics = topics_of(view)
-    if topics or view.entity:
-        member = select(StoryMemberRow.article_id).join(ArticleRow, of_article()).where(
-            StoryMemberRow.run == StoryRow.run, StoryMemberRow.story_id == StoryRow.story_id
-        )  # fmt: skip
-        member = member.where(ArticleRow.topic.in_(topics)) if topics else member
-        member = member.where(ArticleRow.entities.contains(cast([view.entity], ARRAY(Text)))) if view.entity else member
-        query = query.where(member.exists())
-    query = query.order_by(StoryRow.articles.desc(), StoryRow.first_at, StoryRow.story_id).limit(CARDS)
-    return [row[0] for row in reader.rows(query)]
+    if topics or view.langs or view.entity:  # else every member is meant, and articles need not be read
+        query = query.join(ArticleRow, of_article())
+        query = among(among(query, ArticleRow.topic, topics), ArticleRow.lang, view.langs)
+        query = query.where(ArticleRow.entities.contains(cast([view.entity], ARRAY(Text)))) if view.entity else query
+    query = query.group_by(StoryMemberRow.story_id).order_by(func.count().desc(), begun, StoryMemberRow.story_id)
+    return [row[0] for row in reader.rows(query.limit(CARDS))]

@@ -25,6 +25,9 @@ class StoryIndex:
         self._exact: ExactIndex | None = ExactIndex(width)
         self._graph: Index | None = None
 
+    def __len__(self) -> int:
+        return len(self._exact if self._exact is not None else self._require())
+
     def put(self, key: int, vector: Vector) -> None:
         """See `Index.put`."""
         if self._exact is not None:

@@ -8,6 +8,7 @@ import calendar
 import hashlib
 import io
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from typing import Any
 import feedparser
 import httpx
 
-from crosswind.errors import ContractError, DataError, Reason
+from crosswind.errors import ContractError, DataError, Reason, SettingsError
 from crosswind.stream.domain.normalise import language_code
 from crosswind.stream.feed.rows import AnyRow, BadRow, from_fields
 from crosswind.stream.feed.text import to_text
@@ -34,6 +35,8 @@ MAX_VALIDATOR = 1024
 """Characters of an ETag or a date that are sent back at most."""
 MAX_BODY = 4000
 """Characters of a summary; some feeds put whole pages there."""
+PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
+"""Variables of the environment, in lower or upper case, by which httpx goes through a proxy."""
 
 
 class Outcome(StrEnum):
@@ -94,9 +97,32 @@ class _Refused(Exception):
 
 
 def make_client() -> httpx.Client:
-    """A client for `visit`: five redirects at most, ten seconds for each step."""
+    """A client for `visit`: five redirects at most, ten seconds for each step, by the proxy of the environment.
+
+    Raises:
+        SettingsError: that proxy cannot be used; the message names the variable.
+    """
     agent = {"User-Agent": "crosswind-feed/1 (RSS reader)"}
-    return httpx.Client(follow_redirects=True, max_redirects=5, timeout=10.0, headers=agent)
+    try:
+        return httpx.Client(follow_redirects=True, max_redirects=5, timeout=10.0, headers=agent)
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        # never the value, which may hold a password, nor httpx's words on an address, which quote it
+        why = "it needs the package httpx[socks]" if isinstance(error, ImportError) else "expected http://host:port"
+        raise SettingsError(f"{_bad_proxy()} names a proxy that cannot be used: {why}") from None
+
+
+def _bad_proxy() -> str:
+    """The variables that httpx cannot use, one by one; all of them where each alone would do."""
+    given = {name: value for name, value in os.environ.items() if name.lower() in PROXIES and value}
+    return ", ".join([name for name, value in given.items() if not _usable(value)] or [*given, "NO_PROXY"])
+
+
+def _usable(proxy: str) -> bool:
+    try:
+        httpx.Client(proxy=proxy if "://" in proxy else f"http://{proxy}", trust_env=False).close()
+    except (ImportError, ValueError, httpx.InvalidURL):
+        return False
+    return True
 
 
 def check_address(url: str) -> None:

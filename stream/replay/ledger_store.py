@@ -12,7 +12,7 @@ from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.series import History, Series
 from crosswind.stream.domain.universe import Universe
 from crosswind.stream.replay.ledger import Ledger
-from crosswind.stream.service.alerting import AlertUnit, Counted, Progress
+from crosswind.stream.service.alerting import AlertUnit, Counted, Progress, Told
 
 
 @dataclass(slots=True)
@@ -53,6 +53,10 @@ class LedgerUnit:
     def counted(self, since: datetime, evaluated_to: datetime, last: datetime) -> list[Counted]:
         """See `AlertUnit.counted`."""
         return self.store.ledger.counted(since, evaluated_to, last)
+
+    def told(self, after: int, since: datetime, evaluated_to: datetime) -> Told:
+        """Of a replay every article has its story from the start."""
+        return Told(0, None)
 
     def histories(
         self, rules: RuleSet, first: datetime, last: datetime, wanted: Collection[Series]

@@ -36,11 +36,13 @@ class Progress:
         memory: what is open after it.
         counts: articles per hour (Unix time of its beginning), of the last hours, as they were evaluated; 0 where there
             were none. An hour that is not in it was never evaluated.
+        told: the number of the last article that had got its story by then; None: an older version did not say.
     """
 
     evaluated_to: datetime
     memory: Memory
     counts: Mapping[int, int] = field(default_factory=dict)
+    told: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,15 @@ class Counted:
     hour: int
     before: int
     now: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Articles that have got their stories: the number of the last one, and the earliest event time of those asked for;
+    None: there are none."""
+
+    last: int
+    earliest: datetime | None
 
 
 class AlertUnit(Protocol):
@@ -69,6 +80,11 @@ class AlertUnit(Protocol):
 
     def counted(self, since: datetime, evaluated_to: datetime, last: datetime) -> list[Counted]:
         """Articles per hour from `since` on, ascending."""
+        ...
+
+    def told(self, after: int, since: datetime, evaluated_to: datetime) -> Told:
+        """What got its story after article number `after`; the earliest from `since` to the end of minute
+        `evaluated_to`."""
         ...
 
     def histories(
@@ -148,12 +164,14 @@ class AlertEngine:
             return []
         last = min(closed, first + (self.chunk - 1) * MINUTE)
         before = progress or Progress(first - MINUTE, Memory())
-        # Counted before the histories are read: an article that comes in between is evaluated twice, never not at all.
-        counted = unit.counted(before.evaluated_to - LATE, before.evaluated_to, last)
+        # Asked before the histories are read: an article, or its story, that comes in between is evaluated twice, never
+        # not at all.
+        counted = unit.counted(looked_at_from(before.evaluated_to), before.evaluated_to, last)
+        told = unit.told(before.told or 0, looked_at_from(before.evaluated_to), before.evaluated_to)
         rules, orders = self.rules(), unit.orders()
         watch = Watch(self.run, rules)
         memory, found = before.memory, list[Transition]()
-        since = _changed_since(before, counted)
+        since = _changed_since(before, counted, told)
         if shared(rules):
             orders = replace(orders, universe=unit.universe(since or first, last).watched(rules))
         if since is not None:
@@ -164,8 +182,13 @@ class AlertEngine:
         seq = unit.next_seq()
         alerts = [alert(transition, seq + n) for n, transition in enumerate(found + more)]
         kept = _kept(before, counted, first, last)
-        unit.save(Progress(last, after, kept), _changed(before.memory, after, found + more), alerts)
+        unit.save(Progress(last, after, kept, told.last), _changed(before.memory, after, found + more), alerts)
         return alerts
+
+
+def looked_at_from(evaluated_to: datetime) -> datetime:
+    """The beginning of the first hour that is looked at for what is late; whole hours are counted."""
+    return datetime.fromtimestamp(_hour(evaluated_to - LATE), UTC)
 
 
 def _next(unit: AlertUnit, progress: Progress | None) -> datetime | None:
@@ -178,12 +201,14 @@ def _next(unit: AlertUnit, progress: Progress | None) -> datetime | None:
     return following if found is None or found - following <= PAUSE or firing else found
 
 
-def _changed_since(progress: Progress, counted: Sequence[Counted]) -> datetime | None:
-    """The beginning of the first hour in which an article has come since it was evaluated; None: there is none."""
-    for row in counted:
-        if row.hour in progress.counts and row.before != progress.counts[row.hour]:
-            return datetime.fromtimestamp(row.hour, UTC)
-    return None
+def _changed_since(progress: Progress, counted: Sequence[Counted], told: Told) -> datetime | None:
+    """The beginning of the first hour in which an article has come, or got its story, since it was evaluated; None:
+    there is none."""
+    hours = [row.hour for row in counted if row.before != progress.counts.get(row.hour)]
+    if told.earliest is not None and progress.told is not None:
+        hours.append(_hour(told.earliest))
+    found = min((hour for hour in hours if hour in progress.counts), default=None)
+    return None if found is None else datetime.fromtimestamp(found, UTC)
 
 
 def _kept(before: Progress, counted: Sequence[Counted], first: datetime, last: datetime) -> dict[int, int]:

@@ -16,9 +16,8 @@ from typing import Protocol
 from crosswind.stream.domain.bucket import minute_of
 from crosswind.stream.domain.stories.clusters import Stories
 from crosswind.stream.domain.stories.story import Assignment, Merge, Telling
+from crosswind.stream.service.alerting import looked_at_from
 
-LATE = timedelta(hours=6)
-"""How far before the newest assigned article late ones are looked for in every turn."""
 LOOK_BACK = timedelta(minutes=10)
 """Event time after which they are looked for in the whole window: a fifth of a second where it has 180,000 articles."""
 
@@ -116,8 +115,7 @@ class StoryEngine:
             count, newest = unit.assigned()
             until = minute_of(mark - self._lateness)
             far = self._looked is None or until >= self._looked + LOOK_BACK
-            back = self._window if far else min(LATE, self._window)
-            waiting = unit.waiting(newest - back if newest else None, until, self._chunk)
+            waiting = unit.waiting(self._since(newest, far) if newest else None, until, self._chunk)
             if far and len(waiting) < self._chunk:
                 self._looked = until
             if waiting:
@@ -125,6 +123,11 @@ class StoryEngine:
                 unit.save(count, [(telling, memory.assign(telling)) for telling in waiting])
                 self._known, self._newest = count + len(waiting), max(newest or waiting[-1].at, waiting[-1].at)
             return mark, len(waiting) == self._chunk
+
+    def _since(self, newest: datetime, far: bool) -> datetime:
+        """From where late articles are looked for: no less than alerts look at, so that these have their stories."""
+        window = newest - self._window
+        return window if far else max(window, looked_at_from(newest))
 
     def _remember(self, unit: StoryUnit, count: int, newest: datetime | None) -> Stories:
         """The recent stories: from memory, with what another worker gave since; read whole where that is no less."""

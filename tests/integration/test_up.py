@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ import psutil
 import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
 
+from crosswind.running import read_running
 from crosswind.settings import Settings
 from crosswind.up import _AlertPrinter, _FeedThread
 from tests.notify_helpers import alert, fire
@@ -212,3 +214,28 @@ def test_a_second_up_on_one_folder_is_refused(tmp_path: Path, tiny_bundle: Path)
         assert (second.returncode, second.stderr.count("\n")) == (7, 1)
         assert str(up.process.pid) in second.stderr
         _stop(up)
+
+
+def _refused(*options: str) -> "subprocess.CompletedProcess[str]":
+    """An `up` that is not to start anything."""
+    command = [sys.executable, "-m", "crosswind", "up", "--no-feed", *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_an_up_whose_port_another_has_starts_nothing(tmp_path: Path, tiny_bundle: Path) -> None:
+    data = tmp_path / "data"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        found = _refused("--data-dir", str(data), "--model", str(tiny_bundle), "--port", port)
+    assert (found.returncode, found.stderr.count("\n")) == (7, 1), found.stderr
+    assert f"127.0.0.1:{port}" in found.stderr
+    assert "--port" in found.stderr
+    assert not (data / "postgres").exists()
+    assert read_running(data) == {}
+
+
+def test_a_data_folder_that_cannot_be_made_is_one_line(tmp_path: Path, tiny_bundle: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    found = _refused("--data-dir", str(tmp_path / "file"), "--model", str(tiny_bundle), "--port", "0")
+    assert (found.returncode, found.stderr.count("\n")) == (2, 1), found.stderr
+    assert "--data-dir" in found.stderr

@@ -19,10 +19,10 @@ from crosswind.stream.domain.incident import Incident
 from crosswind.stream.domain.memory import from_json, to_json
 from crosswind.stream.domain.notice import Orders
 from crosswind.stream.domain.rules import RuleSet
-from crosswind.stream.domain.series import History, Series
+from crosswind.stream.domain.series import MINUTE, History, Series
 from crosswind.stream.domain.silence import Matcher, Silence
 from crosswind.stream.domain.universe import Universe
-from crosswind.stream.service.alerting import AlertUnit, Counted, Progress
+from crosswind.stream.service.alerting import AlertUnit, Counted, Progress, Told
 from crosswind.structs import known
 
 known(Matcher)
@@ -55,6 +55,13 @@ _COUNTED = text("""
            coalesce(sum(articles) FILTER (WHERE minute <= :evaluated_to), 0) AS before, sum(articles) AS now
     FROM bucket WHERE run = :run AND entity = '*' AND minute BETWEEN date_bin('1 hour', :since, 'epoch') AND :last
     GROUP BY 1 ORDER BY 1
+""")
+
+# Numbers are given in the order of commits, by one worker at a time: what is seen has no gap that fills later.
+_TOLD = text("""
+    SELECT (SELECT coalesce(max(seq), 0) FROM story_member WHERE run = :run) AS last,
+           (SELECT min(at) FROM story_member
+            WHERE run = :run AND seq > :after AND at >= :since AND at < :end) AS earliest
 """)
 
 _SILENCES = text("""
@@ -144,12 +151,13 @@ class PostgresAlertUnit:
         try:
             memory = from_json(row.state)
             counts = {int(hour): int(count) for hour, count in row.state.get("counts", {}).items()}
+            told = None if row.state.get("told") is None else int(row.state["told"])
         except (KeyError, ValueError, msgspec.ValidationError) as error:
             raise DatabaseError(
                 f"the engine's state of run {self.run} is not readable ({error}); it was written by "
                 "another version: upgrade, or delete its row in `engine` to evaluate anew"
             ) from None
-        return Progress(row.evaluated_to, memory, counts)
+        return Progress(row.evaluated_to, memory, counts, told)
 
     def first_minute(self, since: datetime | None) -> datetime | None:
         """See `AlertUnit.first_minute`."""
@@ -161,6 +169,12 @@ class PostgresAlertUnit:
         values = {"run": self.run, "since": since, "evaluated_to": evaluated_to, "last": last}
         found = self.connection.execute(_COUNTED, values)
         return [Counted(int(row.hour), int(row.before), int(row.now)) for row in found]
+
+    def told(self, after: int, since: datetime, evaluated_to: datetime) -> Told:
+        """See `AlertUnit.told`."""
+        values = {"run": self.run, "after": after, "since": since, "end": evaluated_to + MINUTE}
+        row = self.connection.execute(_TOLD, values).one()
+        return Told(int(row.last), row.earliest)
 
     def histories(
         self, rules: RuleSet, first: datetime, last: datetime, wanted: Collection[Series]
@@ -188,7 +202,7 @@ class PostgresAlertUnit:
     def save(self, progress: Progress, changed: Sequence[Incident], alerts: Sequence[Alert]) -> None:
         """See `AlertUnit.save`."""
         counts = {str(hour): count for hour, count in progress.counts.items()}
-        state = {**to_json(progress.memory), "counts": counts}
+        state = {**to_json(progress.memory), "counts": counts, "told": progress.told}
         self.connection.execute(
             _SAVE_PROGRESS,
             {"run": self.run, "evaluated_to": progress.evaluated_to, "state": msgspec.json.encode(state).decode()},

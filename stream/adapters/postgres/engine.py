@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, create_engine, make_url
 from sqlalchemy.exc import ArgumentError
 
 from crosswind.errors import DatabaseError, SettingsError
-from crosswind.stream.adapters.postgres import reader
+from crosswind.stream.adapters.postgres import reader, story_tables
 from crosswind.stream.adapters.postgres.errors import database
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -47,7 +47,7 @@ def connect(url: str, *, pool_size: int = 4, read_only: bool = False) -> Engine:
 
 def migrate(engine: Engine) -> None:
     """Brings the schema to the newest version; waits for another process that does the same. The reading role, where
-    there is one, may then read what is new.
+    there is one, may then read what is new. Where pgvector was added since the last time, stories get their table.
 
     Raises:
         DatabaseError: the database cannot be reached or refuses, or a newer version of Crosswind has migrated it.
@@ -60,6 +60,7 @@ def migrate(engine: Engine) -> None:
             _refuse_newer(connection, ScriptDirectory.from_config(config))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            story_tables.make_meanings(connection)
             reader.grant(connection)
             connection.commit()
         finally:

@@ -1,10 +1,10 @@
 """The tables of stories. `article_meaning` is there only where the server has pgvector."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from pgvector.sqlalchemy import VECTOR
-from sqlalchemy import BigInteger, ForeignKeyConstraint, Index
+from sqlalchemy import BigInteger, Connection, ForeignKeyConstraint, Index, Table, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from crosswind.stream.adapters.postgres.schema import Base
@@ -62,3 +62,19 @@ class ArticleMeaningRow(Base):
     run: Mapped[str] = mapped_column(primary_key=True)
     article_id: Mapped[str] = mapped_column(primary_key=True)
     meaning: Mapped[Any] = mapped_column(VECTOR(), nullable=False)
+
+
+_MISSING = text("""
+    SELECT to_regtype('vector') IS NOT NULL AND to_regclass('article_meaning') IS NULL
+           AND has_schema_privilege(current_schema(), 'CREATE')
+           AND has_table_privilege('article', 'REFERENCES')
+""")
+
+
+def make_meanings(connection: Connection) -> None:
+    """Makes `article_meaning` where pgvector came to the server after the migration that would have made it.
+
+    Not where we may make no table: all else works without it.
+    """
+    if connection.execute(_MISSING).scalar_one():
+        cast(Table, ArticleMeaningRow.__table__).create(connection)

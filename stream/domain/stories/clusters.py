@@ -260,7 +260,10 @@ class Stories:
         for number in (story.number, *story.numbers):
             del self._numbers[number]
         if story.centre:
-            self._indexes[(story.model, len(story.centre))].remove(story.number)
+            key = (story.model, len(story.centre))
+            self._indexes[key].remove(story.number)
+            if not len(self._indexes[key]):  # of a bundle that is no longer in use it would stay for good
+                del self._indexes[key]
 
 
 @lru_cache(8_192)

@@ -82,6 +82,10 @@ class Assignment:
 class Index(Protocol):
     """Finds the nearest of many vectors of one width."""
 
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
     def put(self, key: int, vector: Vector) -> None:
         """Adds a vector of length 1, or replaces it."""
         ...

@@ -1,6 +1,6 @@
 """Stories on a real Postgres: meanings kept with articles, assignment by closed minutes, restarts, merges, counts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, make_url, text
 
-from crosswind.stream.adapters.postgres import story_tables
+from crosswind.stream.adapters.postgres import reader, story_tables
+from crosswind.stream.adapters.postgres.engine import connect, migrate
 from crosswind.stream.adapters.postgres.store import PostgresTrendStore
 from crosswind.stream.adapters.postgres.stories import PostgresStoryStore, Selection, available, cards, counts, told
 from crosswind.stream.adapters.story_index import StoryIndex
@@ -161,6 +162,41 @@ def test_one_worker_at_a_time(engine: Engine) -> None:
     with PostgresStoryStore(engine).begin("live") as first, PostgresStoryStore(engine).begin("live") as second:
         assert first is not None
         assert second is None
+
+
+@pytest.fixture
+def bare(engine: Engine, database_url: str) -> Iterator[tuple[Engine, Engine]]:
+    """A database without a table: the engine of its owner, and of a role that may make tables and no extension."""
+    outside = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with outside.connect() as connection:
+        connection.execute(text("CREATE ROLE maker LOGIN"))
+        connection.execute(text("CREATE DATABASE bare"))
+    url = make_url(database_url).set(database="bare")
+    owner, maker = (connect(one.render_as_string(hide_password=False)) for one in (url, url.set(username="maker")))
+    with owner.begin() as connection:
+        connection.execute(text("GRANT ALL ON SCHEMA public TO maker"))
+    yield owner, maker
+    owner.dispose()
+    maker.dispose()
+    with outside.connect() as connection:
+        connection.execute(text("DROP DATABASE bare WITH (FORCE)"))
+        connection.execute(text("DROP ROLE maker"))
+
+
+def test_pgvector_that_comes_after_the_first_migration_brings_the_table_of_meanings(
+    bare: tuple[Engine, Engine],
+) -> None:
+    owner, maker = bare
+    migrate(maker)
+    assert not available(maker)
+    with owner.begin() as connection:
+        connection.execute(text("CREATE EXTENSION vector"))
+    migrate(maker)
+    assert available(maker)
+    test_migrations_make_the_tables_that_the_code_declares(maker)
+    allowed = text(f"SELECT has_table_privilege('{reader.ROLE}', 'article_meaning', 'SELECT')")
+    with owner.connect() as connection:
+        assert connection.execute(allowed).scalar()
 
 
 def test_migrations_make_the_tables_that_the_code_declares(engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from sqlalchemy import Engine, text
 from crosswind.settings import Settings
 from crosswind.stream.adapters.alert_loop import run_alerts, told_and_evaluated, worker_stories
 from crosswind.stream.adapters.story_engine import keeps_meanings
+from crosswind.stream.domain.article import ScoredArticle
+from crosswind.stream.domain.contract import Alert
 from crosswind.stream.replay.columns import Filter
 from crosswind.stream.replay.engine import Pace
 from crosswind.stream.replay.inprocess import Plan
@@ -20,6 +23,8 @@ from crosswind.stream.replay.stage import Clock, Stage
 from crosswind.stream.replay.store import open_store
 from crosswind.stream.replay.through import replay_through_kafka, write_log
 from crosswind.stream.replay.way import Way
+from crosswind.stream.service.alerting import AlertEngine
+from crosswind.stream.service.stories import StoryEngine
 from tests.integration.alerts.test_alert_loop import FakeApp, FakeTopic, Parts
 from tests.integration.alerts.world import END, LATENESS, World
 from tests.integration.stories.world import SETTINGS, close, counting_stories, feed, one_story, put, scalar, tick
@@ -66,6 +71,49 @@ def test_nothing_is_evaluated_before_it_has_its_stories(engine: Engine) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:kind, hashtext('live'))"), {"kind": 0x63777374})
         assert told_and_evaluated(stories, alerts) == []
     assert scalar(engine, "SELECT evaluated_to FROM engine") == START + timedelta(hours=1, minutes=57)
+
+
+def _late(hour: float) -> list[ScoredArticle]:
+    """One event told ninety times within half an hour."""
+    told = [one for one in one_story() if "Acme" in one.article.entities]
+    times = [START + timedelta(hours=hour, minutes=1 + 0.3 * n) for n in range(len(told))]
+    return [replace(one, article=replace(one.article, published_at=at)) for one, at in zip(told, times, strict=True)]
+
+
+def _worker(engine: Engine) -> tuple[StoryEngine, AlertEngine]:
+    """A worker's engines, with all news but those of Acme evaluated up to hour 14."""
+    put(engine, [one for one in feed() if "Acme" not in one.article.entities])
+    stories, alerts = worker_stories(SETTINGS, engine), World(engine, rules=counting_stories).alert_engine()
+    assert stories is not None
+    _close(engine, stories, alerts, 0)
+    return stories, alerts
+
+
+def _close(engine: Engine, stories: StoryEngine, alerts: AlertEngine, minutes: int) -> list[Alert]:
+    World(engine).move_watermark(START + timedelta(hours=14, minutes=minutes) + LATENESS)
+    return [alert for _ in range(3) for alert in told_and_evaluated(stories, alerts)]
+
+
+@pytest.mark.parametrize("hour", [7.0, 9.0])
+def test_what_comes_late_has_its_story_wherever_alerts_look(engine: Engine, hour: float) -> None:
+    stories, alerts = _worker(engine)
+    put(engine, _late(hour))  # alerts look back to the beginning of hour 7, six hours before 13:59
+    assert [one for one in _close(engine, stories, alerts, 1) if one.entity == "Acme"] == []
+    assert scalar(engine, "SELECT count(*) FROM story_member") == scalar(engine, "SELECT count(*) FROM article")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_what_gets_its_story_after_it_was_evaluated_is_evaluated_anew(engine: Engine, known: bool) -> None:
+    stories, alerts = _worker(engine)
+    if not known:  # an older version did not keep what has its story
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE engine SET state = state - 'told'"))
+    World(engine).move_watermark(START + timedelta(hours=14, minutes=1) + LATENESS)
+    mark = stories.tick()
+    put(engine, _late(12))  # another worker stores them between the two
+    assert "fired" in {one.cause for one in alerts.tick(mark) if one.entity == "Acme"}
+    assert "corrected" in {one.cause for one in _close(engine, stories, alerts, 2) if one.entity == "Acme"}
+    assert _close(engine, stories, alerts, 3) == []
 
 
 def test_an_article_without_meaning_has_no_story(engine: Engine) -> None:

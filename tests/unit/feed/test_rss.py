@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from crosswind.errors import DataError, Reason
+from crosswind.errors import DataError, Reason, SettingsError
 from crosswind.stream.domain.contract import RawNews, decode_raw
 from crosswind.stream.feed.rows import BadRow
 from crosswind.stream.feed.rss import (
@@ -19,6 +19,7 @@ from crosswind.stream.feed.rss import (
     Outcome,
     Visit,
     check_address,
+    make_client,
     visit,
 )
 from crosswind.stream.feed.state import load_states, save_states
@@ -233,3 +234,23 @@ def test_state_file_of_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_text_of_markup_is_text() -> None:
     assert to_text("a<br>b &lt;i&gt;<style>p{}</style> <p>c</p>") == "a b <i> c"
+
+
+@pytest.mark.parametrize(
+    ("name", "proxy"),
+    [("ALL_PROXY", "socks5://me:secret@127.0.0.1:9"), ("https_proxy", "socks://me:secret@127.0.0.1:9"),
+     ("HTTP_PROXY", "http://me:sec/ret@127.0.0.1")],
+)  # fmt: skip
+def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
+    name: str, proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for other in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(other, raising=False)
+        monkeypatch.delenv(other.upper(), raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv(name, proxy)
+    if name == "HTTP_PROXY":
+        monkeypatch.delenv("http_proxy")
+    with pytest.raises(SettingsError, match=f"^{name} names a proxy") as refused:
+        make_client()
+    assert "sec" not in str(refused.value)

@@ -1,5 +1,6 @@
 """Stories, pure: what joins, what does not, and that order of batches, repetition and age make no difference."""
 
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -250,6 +251,20 @@ def test_memory_is_bounded() -> None:
     for n in range(60):
         stories.assign(telling(n, n % 6))
         assert len(stories) <= 5
+
+
+def test_the_index_of_a_bundle_is_gone_with_its_last_story() -> None:
+    made: list[weakref.ref[Index]] = []
+
+    def make(width: int) -> Index:
+        index = StoryIndex(width, exact=2)
+        made.append(weakref.ref(index))
+        return index
+
+    stories = Stories(make, window=WINDOW)
+    for n in range(12):
+        stories.assign(telling(n, n % 6, f"{n}{NAMES[n % 6]}", hours=40 * n, model=f"bundle {n // 4}"))
+    assert [index() is not None for index in made] == [False, False, True]
 
 
 def test_meanings_of_two_bundles_are_never_compared() -> None:
