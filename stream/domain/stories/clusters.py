@@ -18,13 +18,11 @@ from functools import cached_property, lru_cache
 from hashlib import blake2b
 from heapq import heappop, heappush
 
-import numpy as np
-from numpy.typing import NDArray
-
 from crosswind.stream.domain.stories.decision import Candidate, Criteria, Match, Reason, choose, compare, together
 from crosswind.stream.domain.stories.evidence import Told, Weigher, shipped
 from crosswind.stream.domain.stories.facts import facts_of, head_of
 from crosswind.stream.domain.stories.meaning import cosines, unpack
+from crosswind.stream.domain.stories.numbers import Numbers
 from crosswind.stream.domain.stories.signature import bands
 from crosswind.stream.domain.stories.story import TELLINGS, Assignment, Index, Line, Merge, Novelty, Story, Telling
 from crosswind.stream.domain.stories.table import Holders, Table
@@ -75,10 +73,10 @@ class Stories:
         self._stories: dict[str, Story] = {}
         self._oldest: list[tuple[datetime, str]] = []
         """A heap of stories by their first telling; one that got an earlier telling, come late, is in it twice."""
-        self._numbers: dict[int, Story] = {}
+        self._numbers = Numbers()
         self._indexes: dict[tuple[str, int], Index] = {}
-        self._texts = Table(self._alive)
-        self._bands = Holders(self._numbers.__contains__, self._alive)
+        self._texts = Table(self._numbers.alive)
+        self._bands = Holders(self._numbers.__contains__, self._numbers.alive)
         self._members: dict[str, Assignment] = {}
         self._next = self._turn = 0
         self._now: datetime | None = None
@@ -133,7 +131,8 @@ class Stories:
 
     def _begin(self, story: Story) -> Story:
         self._next += 1
-        self._stories[story.story_id] = self._numbers[story.number] = story
+        self._stories[story.story_id] = story
+        self._numbers.begin(story.number, story)
         heappush(self._oldest, (story.first_at, story.story_id))
         return story
 
@@ -194,9 +193,6 @@ class Stories:
         number = table.get(key)
         return None if number is None else self._numbers.get(number)
 
-    def _alive(self, numbers: NDArray[np.uint32]) -> NDArray[np.bool_]:
-        return np.isin(numbers, np.fromiter(self._numbers, np.uint32, len(self._numbers)))
-
     def _alike(self, article: _Article) -> Iterator[Story]:
         """For each band of the article's, the last story that has a headline with it; a merge may have dropped one."""
         found: dict[int, Story] = {}
@@ -232,7 +228,8 @@ class Stories:
     def _absorb(self, older: Story, younger: Story) -> None:
         self._drop(younger)
         older.numbers = (*older.numbers, younger.number, *younger.numbers)
-        self._numbers |= dict.fromkeys((younger.number, *younger.numbers), older)  # what points at it now points here
+        for number in (younger.number, *younger.numbers):
+            self._numbers.give(number, older)  # what points at it now points here
         # As if all had come to the older one: reading the stories back after a restart must give the same.
         older.model = older.model if older.centre else younger.model
         older.settle(tuple(sorted((*older.lines, *younger.lines))))
@@ -258,7 +255,7 @@ class Stories:
     def _drop(self, story: Story) -> None:
         del self._stories[story.story_id]
         for number in (story.number, *story.numbers):
-            del self._numbers[number]
+            self._numbers.drop(number)
         if story.centre:
             key = (story.model, len(story.centre))
             self._indexes[key].remove(story.number)
