@@ -59,13 +59,15 @@ def test_rules_are_previewed_then_saved_and_never_over_somebody_elses(client: Cl
         client.preview("rules: 7")
 
 
-def shown(client: Client, ident: str, *inputs: tuple[str, str, str], **state: str) -> str:
-    """What the page's callback draws there."""
+def shown(client: Client, ident: str, *inputs: tuple[str, str, str], known: str = "", **state: str) -> str:
+    """What the page's callback draws there; `known` is the store of what was sent before, where it has one."""
     given = [{"id": name, "property": what, "value": value} for name, what, value in inputs]
+    drawn, store = {"id": ident, "property": "children"}, {"id": known, "property": "data"}
+    kept = [{"id": "url", "property": what, "value": value} for what, value in state.items()]
     body = {
-        "output": f"{ident}.children", "outputs": {"id": ident, "property": "children"}, "inputs": given,
-        "changedPropIds": ["url.pathname"],
-        "state": [{"id": "url", "property": what, "value": value} for what, value in state.items()],
+        "output": f"..{ident}.children...{known}.data.." if known else f"{ident}.children",
+        "outputs": [drawn, store] if known else drawn, "inputs": given, "changedPropIds": ["url.pathname"],
+        "state": [*kept, *([{**store, "value": None}] if known else [])],
     }  # fmt: skip
     answer = client._http.post("/_dash-update-component", json=body)
     assert answer.status_code == 200, answer.text
@@ -75,7 +77,7 @@ def shown(client: Client, ident: str, *inputs: tuple[str, str, str], **state: st
 def test_a_file_of_rules_that_cannot_be_read_is_said_on_their_page(client: Client, rules: Path) -> None:
     rules.write_bytes(rules.read_bytes() + "\n# Schwelle für Europa\n".encode("latin-1"))
     address = ("url", "pathname", "/rules"), ("url", "search", ""), ("pulse", "data", "")
-    assert "the rules in rules.yaml cannot be read" in shown(client, "rules", *address)
+    assert "the rules in rules.yaml cannot be read" in shown(client, "rules", *address, known="rules-known")
     assert "the rules in rules.yaml cannot be read" in shown(client, "rules-editor", address[0], search="")
 
 
