@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from crosswind.errors import ServiceError, SettingsError
+from crosswind.locks import is_held
 
 FILE = "up.json"
 LOCK = "up.lock"
@@ -41,7 +42,7 @@ class Claim:
 
 def read_running(data_dir: Path) -> dict[str, Any]:
     """The addresses of the `up` that runs in this data folder; empty when none does."""
-    return _read(data_dir) if _held(data_dir) else {}
+    return _read(data_dir) if is_held(data_dir / LOCK) else {}
 
 
 def claim(data_dir: Path) -> Claim:
@@ -85,18 +86,6 @@ def _lock(lock: int, data_dir: Path) -> None:
             raise SettingsError(f"{data_dir / LOCK} cannot be locked: {error.strerror}; pass a --data-dir on a local"
                                 " file system") from None  # fmt: skip
         return
-
-
-def _held(data_dir: Path) -> bool:
-    """Whether a process holds the lock."""
-    try:
-        with (data_dir / LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look must not see one another
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def _read(data_dir: Path) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from sqlalchemy import Engine, select, tuple_
 
 from crosswind.dashboard.backtest_job import Progress, read_progress, write_progress
 from crosswind.errors import DataError, SettingsError
+from crosswind.locks import is_held
 from crosswind.settings import Settings
 from crosswind.stream.adapters.postgres.errors import database
 from crosswind.stream.adapters.postgres.run_tables import BacktestRow
@@ -104,7 +105,7 @@ class Backtests:
             self._running[1].poll()  # else ours would stay a zombie
         folder = self._home / name
         found = read_progress(folder) if _NAME.fullmatch(name) else None
-        if found and found.state == "running" and not _works(folder):
+        if found and found.state == "running" and not is_held(folder / LOCK):
             found = read_progress(folder) or found  # it may have come to its end between the two looks
             if found.state == "running":
                 found = replace(found, state="stopped", problem="its process is gone; start it again by another name")
@@ -174,18 +175,6 @@ def _locked(folder: Path) -> Iterator[int]:
     with (folder / LOCK).open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock.fileno()
-
-
-def _works(folder: Path) -> bool:
-    """Whether a process works on it. (Not by its number, which another process may have by now.)"""
-    try:
-        with (folder / LOCK).open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look must not see one another
-    except BlockingIOError:
-        return True
-    except OSError:  # there is none: it was never begun
-        return False
-    return False
 
 
 _COLUMNS = (BacktestRow.backtest_id, BacktestRow.created_at, BacktestRow.title, BacktestRow.summary)

@@ -18,10 +18,10 @@ from crosswind.stream.domain.bucket import ALL
 from crosswind.stream.domain.panel import LOOKBACK, MENTIONS
 from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.series import MINUTE, Counts, History, Hours, Mention, Series
-from crosswind.stream.domain.universe import NEVER, Universe
+from crosswind.stream.domain.universe import NEVER, Universe, hour_of
 from crosswind.stream.domain.watermark import Watermark
 from crosswind.stream.replay.cells import NOTHING, Cells, Ints
-from crosswind.stream.replay.times import EPOCH, advance, to_hour
+from crosswind.stream.replay.times import EPOCH, advance
 from crosswind.stream.service.alerting import LATE, Counted
 
 _KEPT = LOOKBACK // timedelta(hours=1) + LATE // timedelta(hours=1) + 2
@@ -120,7 +120,7 @@ class Ledger:
 
     def forget_before(self, evaluated: datetime) -> None:
         """Drops what no evaluation after `evaluated` asks for."""
-        hour = to_hour(evaluated)
+        hour = hour_of(evaluated)
         for old in [one for one in self._fine if one < hour - _FINE]:
             self._coarse[old] = self._coarse.get(old) or self._fine[old].hourly()
             del self._fine[old]
@@ -148,7 +148,7 @@ class Ledger:
         """See `AlertUnit.counted`."""
         found = []
         edge, end = (evaluated_to - EPOCH) // MINUTE, (last - EPOCH) // MINUTE
-        for hour in range(to_hour(since), end // 60 + 1):
+        for hour in range(hour_of(since), end // 60 + 1):
             if hour in self._fine:
                 rows, minutes, _ = self._fine[hour].flat()
                 at = minutes[rows == 0] + hour * 60
@@ -159,11 +159,11 @@ class Ledger:
 
     def universe(self, first: datetime, last: datetime) -> Universe:
         """See `AlertUnit.universe`."""
-        begin, before = to_hour(first), np.full(len(self._names), NEVER, np.int64)
+        begin, before = hour_of(first), np.full(len(self._names), NEVER, np.int64)
         for hour in sorted({*self._fine, *self._coarse}):
             if hour < begin:
                 before[self._hour_of(hour)[0]] = hour
-        during = [self._hour_of(hour)[0] for hour in range(begin, to_hour(last) + 1)]
+        during = [self._hour_of(hour)[0] for hour in range(begin, hour_of(last) + 1)]
         return Universe.of(self._names, begin, before, during)
 
     def histories(
@@ -174,7 +174,7 @@ class Ledger:
         chosen = np.array(sorted(numbers, key=lambda number: self._names[number]), np.int64)
         begin = first.replace(minute=0) - MENTIONS
         fine = self._minutely(chosen, begin, (last - begin) // MINUTE + 1)
-        coarse = self._hourly(chosen, to_hour(first - LOOKBACK), to_hour(begin))
+        coarse = self._hourly(chosen, hour_of(first - LOOKBACK), hour_of(begin))
         run = int(np.flatnonzero(chosen == 0)[0])
         found = {}
         for place, number in enumerate(chosen):
@@ -186,7 +186,7 @@ class Ledger:
     def _loud(self, rules: RuleSet, first: datetime, last: datetime) -> set[int]:
         """Series with enough negatives in some hours that no window of a rule is longer than."""
         reach = -(-rules.widest // 60) + 1
-        hours = range(to_hour(first) - reach, to_hour(last) + 1)
+        hours = range(hour_of(first) - reach, hour_of(last) + 1)
         sums = np.zeros((len(self._names), len(hours) + 1), np.int64)
         for place, hour in enumerate(hours):
             rows, negative, _ = self._hour_of(hour)

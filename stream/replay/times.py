@@ -21,11 +21,6 @@ def from_micros(micros: int) -> datetime:
     return EPOCH + timedelta(microseconds=micros)
 
 
-def to_hour(moment: datetime) -> int:
-    """Whole hours since 1970."""
-    return (moment - EPOCH) // timedelta(hours=1)
-
-
 def advance(mark: Watermark, micros: NDArray[np.int64]) -> Watermark:
     """`Watermark.advance` over microseconds, int64 [n]; at once where the times rise without a jump."""
     if not len(micros):

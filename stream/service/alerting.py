@@ -17,7 +17,7 @@ from crosswind.stream.domain.memory import Memory
 from crosswind.stream.domain.notice import Orders
 from crosswind.stream.domain.rules import RuleSet
 from crosswind.stream.domain.series import MINUTE, History, Series
-from crosswind.stream.domain.universe import Universe, shared
+from crosswind.stream.domain.universe import Universe, hour_of, shared
 from crosswind.stream.domain.watch import Watch
 from crosswind.stream.service.rules import load_rules
 
@@ -221,7 +221,7 @@ def _kept(before: Progress, counted: Sequence[Counted], first: datetime, last: d
 
 def _hour(moment: datetime) -> int:
     """The Unix time at which its hour begins."""
-    return int(moment.timestamp()) // 3600 * 3600
+    return hour_of(moment) * 3600
 
 
 def _changed(before: Memory, after: Memory, transitions: Sequence[Transition]) -> list[Incident]:

@@ -1,11 +1,9 @@
 """What `crosswind up` looks at before and while its parts start: ports, who answers on them, proxies, signals."""
 
 import contextlib
-import http.server
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,15 +15,7 @@ from crosswind.children import Child
 from crosswind.errors import ServiceError
 from crosswind.ports import listens, refuse_taken
 from crosswind.stream.adapters.kafka.embedded import free_port
-
-
-class _Healthy(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
+from tests.answering import answering
 
 
 @pytest.fixture
@@ -74,13 +64,8 @@ def test_a_stranger_who_answers_is_not_the_child(tmp_path: Path, taken: int, mon
 def test_no_proxy_is_asked_for_our_own_parts(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "all_proxy"):
         monkeypatch.setenv(name, proxy)
-    with http.server.HTTPServer(("127.0.0.1", 0), _Healthy) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        answers = up._answers(f"http://127.0.0.1:{server.server_port}/health")
-        server.shutdown()
-        thread.join()
-    assert answers
+    with answering() as address:
+        assert up._answers(f"{address}/health")
 
 
 @pytest.fixture
