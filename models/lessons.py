@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from crosswind.models.distillation import Judgement, Teacher, distillation_loss, vector_loss
+from crosswind.models.distillation import Judgement, Teacher, distillation_loss, spread, vector_loss
 from crosswind.models.encoder import layers_of
 from crosswind.models.network import Network
 from crosswind.models.tokens import Plan
@@ -17,12 +17,19 @@ SHRINK = 0.1
 
 
 def same_way(student: int, teacher: int, frozen: int) -> dict[int, int]:
-    """The student's inner depths that learn -> the teacher's at the same share of the way.
+    """The student's inner depths that learn -> the teacher's where the layer lay that comes next in the student.
+
+    So a layer that was kept (see `spread`) is given what it was given in the teacher.
 
     >>> same_way(6, 12, 0)
-    {1: 2, 2: 4, 3: 6, 4: 8, 5: 10}
+    {1: 2, 2: 4, 3: 7, 4: 9, 5: 11}
+    >>> same_way(7, 12, 3)
+    {4: 6, 5: 8, 6: 11}
     """
-    return {depth: round(depth * teacher / student) for depth in range(frozen + 1, student)}
+    if student > teacher:  # a student of other descent: at the same share of the way
+        return {depth: round(depth * teacher / student) for depth in range(frozen + 1, student)}
+    kept = spread(teacher, student, frozen)
+    return {depth: kept[depth] for depth in range(frozen + 1, student)}
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def run(
     torch.manual_seed(plan.seed)
     network = start(inputs.base, model, tasks)
     if inputs.layers:
-        distillation.shorten(network, inputs.layers)
+        distillation.shorten(network, inputs.layers, plan.freeze)
     teacher = distillation.open_teacher(inputs.teacher, tasks) if inputs.teacher else None
     final = Plan(**{**vars(plan), "caps": caps})
     validation = _bounded(split.validation, 400, plan.seed)

@@ -153,6 +153,8 @@ def test_as_many_layers_as_there_are_not_are_refused(network: Network, keep: int
 def test_layers_are_spread_from_the_first_to_the_last() -> None:
     assert spread(12, 4) == [0, 4, 7, 11]
     assert spread(12, 12) == list(range(12))
+    assert spread(12, 7, still=3) == [0, 1, 2, 3, 6, 8, 11]
+    assert spread(12, 2, still=4) == [0, 11]  # one at least learns
     assert distillation.spread(3, 1) == [2]
 
 

@@ -24,10 +24,11 @@ def plan(tmp_path: Path) -> Plan:
                 patience=99)  # fmt: skip
 
 
-def test_inner_layers_are_paired_at_the_same_share_of_the_way() -> None:
-    assert same_way(6, 12, 0) == {1: 2, 2: 4, 3: 6, 4: 8, 5: 10}
-    assert same_way(6, 12, 4) == {5: 10}  # the frozen ones cannot learn
+def test_a_kept_layer_is_given_what_it_was_given_in_the_teacher() -> None:
+    assert same_way(6, 12, 0) == {1: 2, 2: 4, 3: 7, 4: 9, 5: 11}
+    assert same_way(6, 12, 4) == {5: 11}  # the frozen ones cannot learn
     assert same_way(1, 12, 0) == {}
+    assert same_way(4, 2, 0) == {1: 0, 2: 1, 3: 2}  # of other descent: the same share of the way
 
 
 def test_a_scale_gives_every_direction_nearly_the_same_variance() -> None:
