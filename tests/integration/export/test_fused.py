@@ -73,6 +73,17 @@ def test_no_bit_depends_on_the_company(fused: Path, shipped: bool) -> None:
             assert all(np.array_equal(one[row], other[0]) for one, other in zip(joint, alone, strict=True))
 
 
+def test_a_run_with_padding_gives_no_numbers(fused: Path) -> None:
+    """Attention takes no mask: better none than wrong ones."""
+    ids = encode(fused / TOKENIZER, TEXTS[:1], 64)[0]
+    run = feed_many([ids, ids])
+    run["attention_mask"][1, -1] = 0
+    topic, embedding = open_graph(fused / MODEL).run(["topic", "embedding"], run)
+    for found in (topic, embedding):
+        assert np.isfinite(found[0]).all()
+        assert np.isnan(found[1]).all()
+
+
 def test_the_export_finds_that_out_and_serving_relies_on_it(fused: Path) -> None:
     assert check(fused).together == 8
     texts = sentences(100, seed=7)
