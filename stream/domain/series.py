@@ -1,10 +1,11 @@
 """What is watched: one series of counts, minute by minute of event time, with the negative articles behind it."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -28,14 +29,6 @@ class Series:
     def parent(self) -> "Series | None":
         """The series over all languages that one language's series is part of; None for any other."""
         return None if self.lang == ALL else Series(self.topic, ALL, self.entity)
-
-    def holds(self, mention: "Mention") -> bool:
-        """Whether an article counts in this series."""
-        return (
-            self.topic in (ALL, mention.topic)
-            and self.lang in (ALL, mention.lang)
-            and (self.entity == ALL or self.entity in mention.entities)
-        )
 
 
 class Counting(StrEnum):
@@ -70,6 +63,20 @@ class Mention:
         if counting is Counting.ARTICLES:
             return self.article_id
         return (self.story or self.title_key) if counting is Counting.STORIES else self.title_key
+
+
+def shared_out(mentions: Sequence[Mention], series: Iterable[Series]) -> dict[Series, list[Mention]]:
+    """Each series' mentions, in the order given: its topic's, in its language, of its entity; `ALL` is any.
+
+    Many series and many articles: each article is put where it belongs, no series looks at all of them.
+    """
+    found: dict[Series, list[Mention]] = {one: [] for one in series}
+    places = {(one.topic, one.lang, one.entity): held for one, held in found.items()}
+    for mention in mentions:
+        for key in product((ALL, mention.topic), (ALL, mention.lang), (ALL, *dict.fromkeys(mention.entities))):
+            if key in places:
+                places[key].append(mention)
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

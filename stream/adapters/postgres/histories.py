@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, TextClause, text
 from crosswind.stream.domain.bucket import ALL, minute_of
 from crosswind.stream.domain.panel import LOOKBACK, MENTIONS
 from crosswind.stream.domain.rules import RuleSet
-from crosswind.stream.domain.series import MINUTE, Counts, History, Hours, Mention, Series
+from crosswind.stream.domain.series import MINUTE, Counts, History, Hours, Mention, Series, shared_out
 
 
 def _candidates(sets: str) -> TextClause:
@@ -123,14 +123,12 @@ def load(
     hours = Grid(_hour(span.first) - LOOKBACK, begin, HOUR)
     fine, coarse = _counts(connection, run, minutes, series), _counts(connection, run, hours, series)
     mentions = _mentions(connection, run, Span(begin, span.last), series, everything)
+    held = shared_out(mentions, series)
     run_minutes, run_hours = fine[Series(ALL)][1], coarse[Series(ALL)][1]
     return {
-        one: History.of(
-            begin, *fine[one], run_minutes, [mention for mention in mentions if one.holds(mention)],
-            Hours(*coarse[one], run_hours),
-        )
+        one: History.of(begin, *fine[one], run_minutes, held[one], Hours(*coarse[one], run_hours))
         for one in sorted(series)
-    }  # fmt: skip
+    }
 
 
 def _hour(moment: datetime) -> datetime:
