@@ -1,8 +1,8 @@
 """An agent's loop: takes chunks in while it works, prepares batches ahead, settles and acks in order.
 
     Faust's stream ──► Backlog (bounded) ──► prepare ──► (few batches) ──► settle ──► ack
-                        takes in always       blocking,    wait              publishes or stores
-                                              in a thread                    all that wait, as one
+                        takes in always       blocking,    wait, in          publishes or stores
+                                              in threads   order             all that wait, as one
 
 Faust's own `noack_take` takes nothing in while a batch is handled, and its `take` acks even when the body failed.
 """
@@ -88,7 +88,7 @@ class Steps(Generic[T]):
     """What an agent does with a batch.
 
     Attributes:
-        prepare: blocking; runs in `executor`, up to `ahead` batches ahead of `settle`.
+        prepare: blocking; runs in `executor`, up to `ahead` batches ahead of `settle`, `at_once` side by side.
         settle: makes outcomes durable; called with all that wait, in order, and again only when it has returned.
         settled: called right before a batch is acked.
         most, linger: records and seconds of a batch at most.
@@ -103,6 +103,7 @@ class Steps(Generic[T]):
     most: int
     linger: float
     ahead: int = 1
+    at_once: int = 1
     clock: Callable[[], datetime] = _now
 
 
@@ -110,13 +111,23 @@ async def drain(stream: StreamT[Any], steps: Steps[T]) -> None:
     """Runs until cancelled or the stream ends. No exception leaves: Faust would ack the event and lose it."""
     loop = asyncio.get_running_loop()
     backlog = Backlog(CHUNKS, lambda event: len(records_of(event.message)), loop.time)
+    begun: asyncio.Queue[tuple[list[Event], list[Message], asyncio.Future[T]]] = asyncio.Queue(steps.at_once)
     ready: asyncio.Queue[tuple[list[Event], list[Message], T]] = asyncio.Queue(steps.ahead)
+    free = asyncio.Semaphore(steps.at_once)
 
     async def prepare() -> None:
         while True:
+            await free.acquire()  # before the batch is taken: it grows while it would only wait
             events = await backlog.take(steps.most, steps.linger)
             messages = messages_of(events, steps.clock())
-            await ready.put((events, messages, await loop.run_in_executor(steps.executor, steps.prepare, messages)))
+            prepared = loop.run_in_executor(steps.executor, steps.prepare, messages)
+            prepared.add_done_callback(lambda _: free.release())
+            await begun.put((events, messages, prepared))
+
+    async def in_order() -> None:
+        while True:
+            events, messages, prepared = await begun.get()
+            await ready.put((events, messages, await prepared))
 
     async def settle() -> None:
         while True:
@@ -129,7 +140,7 @@ async def drain(stream: StreamT[Any], steps: Steps[T]) -> None:
                 for event in events:
                     event.ack()
 
-    tasks = [asyncio.create_task(_or_end(part())) for part in (prepare, settle)]
+    tasks = [asyncio.create_task(_or_end(part())) for part in (prepare, in_order, settle)]
     try:
         async for event in cast("faust.Stream[Any]", stream).noack().events():
             await backlog.put(event)

@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -115,6 +117,39 @@ def test_the_next_batch_is_prepared_while_one_is_settled_and_acks_keep_the_order
     assert log == [(n, [one < n for one in range(4)]) for n in range(4)], "settled in order, acked before the next"
 
 
+def test_batches_prepared_side_by_side_keep_their_order() -> None:
+    """The second is done before the first; a third waits until one is."""
+    events, settled, began = [event(n) for n in range(4)], [], []
+
+    async def run() -> None:
+        first, second = threading.Event(), threading.Event()
+
+        def prepare(messages: Any) -> int:
+            offset = int(messages[0].origin.offset)
+            began.append(offset)
+            if offset == 0:
+                assert second.wait(10)
+                assert sorted(began) == [0, 1], "no more than two at once"
+                first.set()
+            elif offset == 1:
+                second.set()
+                assert first.wait(10)
+            return offset
+
+        async def settle(offsets: list[int]) -> None:
+            settled.extend(offsets)
+
+        steps = replace(_steps(prepare, settle), executor=ThreadPoolExecutor(2), at_once=2)
+        task = asyncio.create_task(drain(Stream(events), steps))  # type: ignore[arg-type]
+        async with asyncio.timeout(10):
+            while not events[-1].acked:
+                await asyncio.sleep(0)
+        task.cancel()
+
+    asyncio.run(run())
+    assert settled == [0, 1, 2, 3]
+
+
 def test_what_is_prepared_meanwhile_is_settled_together_in_order_and_within_bounds() -> None:
     events, settled = [event(n) for n in range(9)], []
 
@@ -123,7 +158,7 @@ def test_what_is_prepared_meanwhile_is_settled_together_in_order_and_within_boun
         loop = asyncio.get_running_loop()
 
         def prepare(messages: Any) -> int:
-            if messages[0].origin.offset == 4:  # 1 to 3 wait, and no more may
+            if messages[0].origin.offset == 4:  # 1 to 3 wait
                 loop.call_soon_threadsafe(prepared.set)
             return int(messages[0].origin.offset)
 
