@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Protocol, cast
 
 import faust
@@ -133,7 +134,7 @@ class Watch:
         while True:
             look = await self._look()
             self.lag, self.alive = look.lag, self._liveness.alive(look, clock())
-            self._metrics.set_lag(_by_topic(look))
+            self._metrics.set_lag(_by_topic(look), datetime.now(UTC))
             if not self.alive:
                 end_stuck(look, self._liveness.patience)
             await asyncio.sleep(INTERVAL)

@@ -33,8 +33,9 @@ class Metrics:
             "crosswind_lag_articles", "Records that this worker has not committed", ["topic"], registry=self.registry
         )
         self.lag_seconds = Gauge(
-            "crosswind_lag_seconds", "Age of the last record done; 0 when none waits", ["topic"], registry=self.registry
-        )
+            "crosswind_lag_seconds", "How far what is done lies behind now; 0 when nothing waits", ["topic"],
+            registry=self.registry,
+        )  # fmt: skip
         self.batch = Histogram(
             "crosswind_batch_articles",
             "Messages per micro-batch",
@@ -49,7 +50,7 @@ class Metrics:
             "crosswind_inference_provider", "1 for the provider and model in use", ["provider", "model"],
             registry=self.registry,
         )  # fmt: skip
-        self._topics: set[str] = set()
+        self._reached: dict[str, datetime] = {}
 
     def waits(self) -> float:
         """How often anything waited for a database or broker so far."""
@@ -57,16 +58,19 @@ class Metrics:
 
     def done(self, topic: str, written_at: datetime, now: datetime) -> None:
         """A batch of `topic` is done, whose last record the broker received at `written_at`."""
-        self._topics.add(topic)
+        self._reached[topic] = written_at
         self.lag_seconds.labels(topic).set(max(0.0, (now - written_at).total_seconds()))
 
-    def set_lag(self, lags: Mapping[str, int]) -> None:
+    def set_lag(self, lags: Mapping[str, int], now: datetime) -> None:
         """Topic -> records that are not committed; all the topics that this worker holds partitions of.
+
+        While records wait and none is done, as in an outage, the lag in seconds grows: from when the last one that was
+        done had come, or from when last nothing waited.
 
         A topic that it lost is another worker's: its last figures would stay, and be added to that one's.
         """
-        self._topics |= lags.keys()
-        for topic, lag in (dict.fromkeys(self._topics, 0) | dict(lags)).items():
+        for topic, lag in (dict.fromkeys(self._reached, 0) | dict(lags)).items():
+            reached = self._reached.setdefault(topic, now) if lag else now
+            self._reached[topic] = reached
             self.lag.labels(topic).set(lag)
-            if lag == 0:
-                self.lag_seconds.labels(topic).set(0)
+            self.lag_seconds.labels(topic).set(max(0.0, (now - reached).total_seconds()))

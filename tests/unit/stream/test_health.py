@@ -53,16 +53,28 @@ def test_what_another_worker_took_over_is_no_lag_of_this_one() -> None:
     for topic in (PART.topic, "news.scored"):
         metrics.done(topic, now - timedelta(seconds=300), now)
     scored = TP("news.scored", 0)
-    metrics.set_lag(_by_topic(Look({PART: 0, scored: 0}, {PART: 5000, scored: 7})))
+    metrics.set_lag(_by_topic(Look({PART: 0, scored: 0}, {PART: 5000, scored: 7})), now)
     assert _lags(metrics) == {"news.raw": (5000, 300), "news.scored": (7, 300)}
-    metrics.set_lag(_by_topic(Look({scored: 0}, {scored: 7})))
+    metrics.set_lag(_by_topic(Look({scored: 0}, {scored: 7})), now)
     assert _lags(metrics) == {"news.raw": (0, 0), "news.scored": (7, 300)}
-    metrics.set_lag(_by_topic(Look({}, {})))
+    metrics.set_lag(_by_topic(Look({}, {})), now)
     assert _lags(metrics) == {"news.raw": (0, 0), "news.scored": (0, 0)}
+
+
+def test_while_nothing_is_done_the_lag_in_seconds_grows() -> None:
+    metrics, now = Metrics(), datetime(2026, 3, 2, tzinfo=UTC)
+    seconds = []
+    for minute, waiting in enumerate((7, 7, 0, 0, 5, 5)):  # an outage from the start on, quiet, one more
+        metrics.set_lag({PART.topic: waiting}, now + timedelta(minutes=minute))
+        seconds.append(_lags(metrics)[PART.topic][1])
+    assert seconds == [0, 60, 0, 0, 60, 120]
+    metrics.done(PART.topic, now + timedelta(minutes=4), now + timedelta(minutes=6))
+    metrics.set_lag({PART.topic: 1}, now + timedelta(minutes=7))
+    assert _lags(metrics)[PART.topic] == (1, 180)
 
 
 def test_a_batch_that_was_done_after_its_partitions_went_leaves_no_age() -> None:
     metrics, now = Metrics(), datetime(2026, 3, 2, tzinfo=UTC)
     metrics.done(PART.topic, now - timedelta(seconds=300), now)
-    metrics.set_lag({})
+    metrics.set_lag({}, now)
     assert _lags(metrics)[PART.topic] == (0, 0)
