@@ -9,7 +9,7 @@ from crosswind.stream.domain.schemas import schemas
 
 _TOPICS: Final = {
     "news.raw.v1": ("raw_topic", "receive", "Articles as feeds deliver them; any key, and no order is needed."),
-    "news.scored.v1": ("scored_topic", "send", "Articles with their score, by the lane of their raw partition."),
+    "news.scored.v1": ("scored_topic", "send", "Articles with their score; the key is the article's id."),
     "news.dead.v1": ("dead_topic", "send", "What could not be used: the original bytes, and why in the headers."),
     "alerts.v1": ("alerts_topic", "send", "Every transition of every incident, in order per incident."),
 }

@@ -3,8 +3,8 @@
 The student starts as the teacher with some of its layers left out. Rows without a label for a head teach it as well.
 Beside the answers it learns the teacher's pooled vector (as DistilBERT does; Sanh et al. 2019), which says more of a
 text than eighteen logits, and the vector of a sentence's English half from its translations (Reimers and Gurevych
-2020). Each inner layer learns the pooled vector of the teacher's layer at its share of the way (as in TinyBERT; Jiao et
-al. 2020): the inner layers are what stories are told apart by.
+2020). Each inner layer learns the pooled vector that the next layer which was kept was given in the teacher (after
+TinyBERT; Jiao et al. 2020): the inner layers are what stories are told apart by.
 """
 
 from collections.abc import Mapping, Sequence

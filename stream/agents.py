@@ -11,9 +11,9 @@ Commit order, the contract that at-least-once delivery and exactly-once effect r
     moves the watermark.
  7. Only then are the events acked; Faust commits their offsets some time later.
 
-The next batch is taken in and scored (2), or decoded, while the one before it is published or stored; 3 and 4, and 6
-and 7, are done for one batch after the other, so that acks keep the order of the topic. Offsets are committed only up
-to the first chunk that is not acked (`adapters/kafka/chunks.py`).
+The next batches, two side by side, are scored (2), or one is decoded, while those before are published or stored. Those
+that wait are published, or stored, together (3, 6), and acked in the order of the topic (4, 7). Offsets are committed
+only up to the first chunk that is not acked (`adapters/kafka/chunks.py`).
 
 A crash between any two steps repeats the steps since the last commit, and 6 makes the repetition without effect. No
 exception leaves an agent's loop: Faust would ack the event and lose it (seen: 28 of 40 messages). What is transient is

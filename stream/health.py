@@ -1,4 +1,4 @@
-"""Health, metrics and status of a worker, on loopback; and the watch that ends a worker which is stuck.
+"""Health, metrics and status of a worker, on loopback unless told otherwise; the watch that ends one which is stuck.
 
 A worker can be up and consume nothing: Faust was seen to restart an agent, or to lose a rebalance, and then to hand out
 no more records while it went on sending heartbeats. So a worker lives as long as its offsets advance while there is

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 LEAST = timedelta(days=8)
-"""The widest window is seven days, and the last day is evaluated anew when articles come late."""
+"""Far more than is looked at one by one: a day of articles for alerts, three days for stories."""
 
 
 @dataclass(frozen=True, slots=True)

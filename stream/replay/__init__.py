@@ -1,4 +1,4 @@
-"""Replay and backtest, for notebooks: everything comes back as polars frames.
+"""Replay and backtest, for notebooks: alerts, figures and alarms come back as polars frames.
 
 from crosswind.stream.replay import backtest, replay
 

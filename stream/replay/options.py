@@ -49,7 +49,7 @@ Speed = Annotated[str, typer.Option(help="event seconds per second, e.g. 1 or 36
 Through = Annotated[bool, typer.Option("--through-kafka", help="through broker, agents and database, into rows and "
                                        "topics of the run's own")]  # fmt: skip
 Partitions = Annotated[int, typer.Option(help="partitions of the run's topics", min=1)]
-Notify = Annotated[bool, typer.Option("--notify", help="through Kafka: publish the alerts on the live topic, too")]
+Notify = Annotated[bool, typer.Option("--notify", help="through Kafka: alerts go to the live topic, not the run's own")]
 Batch = Annotated[int, typer.Option(help="articles taken in at once at most; 0: no bound", min=0)]
 Workers = Annotated[int, typer.Option(help="processes, at full speed and for long feeds; 0: one per core", min=0)]
 Resume = Annotated[bool, typer.Option("--resume", help="go on with a run that was stopped or killed")]

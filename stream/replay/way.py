@@ -18,7 +18,7 @@ class Way:
     """Where the run lives.
 
     Attributes:
-        notify: the alerts go to the live `alerts` topic, too; else to the run's own.
+        notify: the alerts go to the live topic (`CROSSWIND_ALERTS_TOPIC`) instead of the run's own.
         worker_settings: more settings of the worker, by name.
     """
 
@@ -32,11 +32,11 @@ class Way:
 
 def settings_of(run: str, way: Way, data_dir: Path) -> Settings:
     """The settings of the run's worker: topics, group and rows of its own."""
+    own = {} if way.notify else {"alerts_topic": f"replay.{run}.alerts"}
     found = load_settings({
         "kafka": way.kafka, "database_url": way.database_url, "run": run, "group": f"replay-{run}",
         "raw_topic": f"replay.{run}.raw", "scored_topic": f"replay.{run}.scored", "dead_topic": f"replay.{run}.dead",
-        "alerts_topic": "alerts" if way.notify else f"replay.{run}.alerts", "partitions": way.partitions,
-        "lateness_seconds": NEVER, "data_dir": data_dir, **way.worker_settings,
+        "partitions": way.partitions, "lateness_seconds": NEVER, "data_dir": data_dir, **own, **way.worker_settings,
     })  # fmt: skip
     limited = [name for name in ("keep_articles_days", "keep_minutes_days") if getattr(found, name) is not None]
     return found.model_copy(update=dict.fromkeys(limited, FOR_GOOD))

@@ -1,7 +1,8 @@
 """The tables. `alembic` migrations create them; a test compares the two.
 
 Probabilities are integers in parts per million and event times are `timestamptz`, so that any fold over rows is exact.
-Every table has `run` in its key: `live`, or the id of one replay; runs never mix.
+Every table here has `run` in its key (those of people, and of what is sent to them, have not): `live`, or the id of one
+replay; runs never mix.
 """
 
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Prometheus metrics of the dispatcher, on loopback. Every name is documented in `docs/subscriptions.md`."""
+"""Prometheus metrics of the dispatcher, on loopback unless told otherwise; `docs/subscriptions.md` has their names."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence

@@ -150,3 +150,12 @@ def test_where_a_key_is_trusted_no_other_bundle_scores(tmp_path: Path, tiny_bund
 def test_the_migration_makes_the_tables(engine: Engine, table_name: str) -> None:
     with engine.connect() as connection:
         assert connection.execute(text(f"SELECT count(*) FROM {table_name}")).scalar_one() == 0
+
+
+def test_alerts_go_to_the_runs_own_topic_or_to_the_live_one(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CROSSWIND_ALERTS_TOPIC", "desk.alerts")
+    nowhere = ("127.0.0.1:1", "postgresql://nobody@localhost/none", engine)
+    assert settings_of("kept", Way(*nowhere), tmp_path).alerts_topic == "replay.kept.alerts"
+    assert settings_of("kept", Way(*nowhere, notify=True), tmp_path).alerts_topic == "desk.alerts"
