@@ -6,20 +6,20 @@ about forty, attention is ONNX Runtime's own fused operator (domain `com.microso
 token's own, so that texts of one length can share a run: the score of an article does not depend on the articles beside
 it, bit by bit.
 
-Activations are rounded in one of three ways. What attention gives is even enough that each token is divided by its
-largest entry and rounded to 8 bits. Before products that widen, this is done after smoothing and without the channels
-that stand out (see `smoothing`). After GELU, where activations are hardest to round, they are rounded twice, the
-second time what the first left over: as exact as 15 bits, for twice the multiplications.
+Activations are rounded twice to 8 bits, the second time what the first left over: as exact as 15 bits, for twice the
+multiplications, which are cheap beside the small operators that any finer way with one rounding needs. What attention
+gives is even enough for one rounding, after each token is divided by its largest entry.
 
 Attention takes no mask: it cost a twentieth of the time of a text that runs alone, and texts of one length need none. A
 run with padding gives logits that are no numbers, which nothing takes for a score.
 
-Measured at 12 x 384, one thread of a busy machine, texts of 20 tokens: 131 texts/s one by one and 185 eight by eight,
-where `quantise`'s graph gave 109 one by one; one operator for skip and norm together was slower than two. On another
-machine, in turns: 191 and 263 with a mask and attention's output rounded twice, 210 and 277 as it is now.
+Measured at 12 x 384 on two threads, texts of 24 tokens one by one, by three and by eight, in turns: 257, 347 and 405
+texts/s. With products that widen rounded once, by token, after smoothing and without the channels that stand out: 239,
+312 and 359; with a mask and attention's output rounded twice as well: 218, 308 and 332. One operator for skip and norm
+together was slower than two.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -33,16 +33,11 @@ from crosswind.errors import ModelError
 from crosswind.export.calibration import Floats, Inputs, products
 from crosswind.export.quantise import word_lookup
 from crosswind.export.rounding import by_products, column_scales
-from crosswind.export.smoothing import factors
 from crosswind.export.weights import parameter, read_weights
 
 MICROSOFT: Final = "com.microsoft"
 OPSET: Final = 18
-NAME: Final = "fused: 8 bits, scaled by token or rounded twice"
-APART: Final = 20
-"""Channels of a widening product's input that are multiplied in fp32. With 4, 99.0 % of 1,044 texts kept their label,
-with 12, 99.3 %, at the same speed; 99.4 % where every product is rounded twice. Of later weights, 12 texts lost their
-topic with 12 channels and 8 with 20, at some 3 % less speed."""
+NAME: Final = "fused: 8 bits, rounded twice or scaled by token"
 MARGIN: Final = 1.5
 """How far beyond the largest activation seen a live one may lie before it is clipped; it costs half a bit of 15."""
 STEPS: Final = 127
@@ -138,24 +133,27 @@ def _embedding(graph: _Graph, weights: Weights, shape: Shape) -> str:
 
 
 def _layer(graph: _Graph, weights: Weights, shape: Shape, inputs: Mapping[str, Inputs], at: str, hidden: str) -> str:
-    """One layer. Biases are added where an operator takes them along: attention, GELU, a product rounded twice."""
+    """One layer."""
     own = [f"{at}.attention.self.{part}" for part in ATTENTION]
-    together = np.concatenate([weights[f"{name}.weight"] for name in own])
-    bias = graph.constant(f"{at}/qkv.bias", np.concatenate([weights[f"{name}.bias"] for name in own]))
-    joint = _widening(graph, f"{at}/qkv", hidden, together, inputs[f"{own[0]}.weight"])
+    matrix, bias = (np.concatenate([weights[f"{name}.{kind}"] for name in own]) for kind in ("weight", "bias"))
+    joint = _twice(graph, f"{at}/qkv", hidden, matrix, bias, inputs[f"{own[0]}.weight"])
     parts = [f"{at}/{part}" for part in ATTENTION]
     graph.nodes.append(helper.make_node("Split", [joint], parts, f"{at}/split", axis=-1, num_outputs=3))
-    attended = graph.add("MultiHeadAttention", [*parts, bias], f"{at}/attention", MICROSOFT, num_heads=shape.heads)
-    name = f"{at}.attention.output"
-    mixed = _mixing(graph, f"{name}.dense", attended, weights, inputs)
-    summed = graph.add("Add", [mixed, hidden], f"{name}.dense/residual")
-    middle = _norm(graph, weights, shape, f"{name}.LayerNorm", summed)
-    name = f"{at}.intermediate.dense"
-    wide = _widening(graph, name, middle, weights[f"{name}.weight"], inputs[f"{name}.weight"])
-    bent = graph.add("BiasGelu", [wide, _bias(graph, weights, name)], f"{at}/gelu", MICROSOFT)
-    name = f"{at}.output"
-    narrow = _narrowing(graph, f"{name}.dense", bent, weights, inputs)
-    return _norm(graph, weights, shape, f"{name}.LayerNorm", graph.add("Add", [narrow, middle], f"{name}/residual"))
+    attended = graph.add("MultiHeadAttention", parts, f"{at}/attention", MICROSOFT, num_heads=shape.heads)
+
+    def dense(name: str, source: str, rounded: Callable[..., str]) -> str:
+        matrix, bias = (weights[f"{at}.{name}.{kind}"] for kind in ("weight", "bias"))
+        return rounded(graph, f"{at}.{name}", source, matrix, bias, inputs[f"{at}.{name}.weight"])
+
+    def normed(name: str, source: str, residual: str) -> str:
+        summed = graph.add("Add", [source, residual], f"{at}.{name}/residual")
+        return _norm(graph, weights, shape, f"{at}.{name}.LayerNorm", summed)
+
+    mixed = dense("attention.output.dense", attended, _by_token)
+    middle = normed("attention.output", mixed, hidden)
+    wide = dense("intermediate.dense", middle, _twice)
+    bent = graph.add("Gelu", [wide], f"{at}/gelu", MICROSOFT)
+    return normed("output", dense("output.dense", bent, _twice), middle)
 
 
 def _bias(graph: _Graph, weights: Weights, name: str) -> str:
@@ -167,61 +165,39 @@ def _norm(graph: _Graph, weights: Weights, shape: Shape, name: str, source: str)
     return graph.add("LayerNormalization", [source, *constants], name, axis=-1, epsilon=shape.epsilon)
 
 
-def _widening(graph: _Graph, name: str, source: str, weights: Floats, seen: Inputs) -> str:
-    """`source` @ weights.T, each token on a scale of its own. No token of a norm's output is all zeros."""
-    matrix = np.ascontiguousarray(weights.T, np.float32)
-    by, out = factors(seen.largest, np.abs(matrix).max(1), APART)
-    rest = (matrix * by[:, None]).astype(np.float32)
-    rest[out] = 0
-    inverse = (1 / by).astype(np.float32)
-    inverse[out] = 0
-    smooth = graph.add("Mul", [source, graph.constant(f"{name}/by", inverse)], f"{name}/smooth")
-    scaled = _by_token(graph, name, smooth, rest, seen.scaled(inverse))
-    taken = graph.add("Gather", [source, graph.constant(f"{name}/channels", out.astype(np.int64))], f"{name}/taken",
-                      axis=-1)  # fmt: skip
-    apart = graph.add("MatMul", [taken, graph.constant(f"{name}/apart", matrix[out].copy())], f"{name}/fp32")
-    return graph.add("Add", [scaled, apart], f"{name}/sum")
-
-
-def _mixing(graph: _Graph, name: str, source: str, weights: Weights, inputs: Mapping[str, Inputs]) -> str:
-    """`source` @ weights.T + bias of what attention gives, each token on a scale of its own."""
-    matrix = np.ascontiguousarray(weights[f"{name}.weight"].T, np.float32)
-    scaled = _by_token(graph, name, source, matrix, inputs[f"{name}.weight"])
-    return graph.add("Add", [scaled, _bias(graph, weights, name)], f"{name}/biased")
-
-
-def _by_token(graph: _Graph, name: str, source: str, matrix: Floats, seen: Inputs) -> str:
-    """`source` @ matrix [inputs, outputs], each token divided by its largest entry before it is rounded."""
+def _by_token(graph: _Graph, name: str, source: str, weights: Floats, bias: Floats, seen: Inputs) -> str:
+    """`source` @ weights.T + bias, each token divided by its largest entry before it is rounded."""
     size = graph.add("Abs", [source], f"{name}/abs")
     token = graph.add("ReduceMax", [size, graph.integers(-1)], f"{name}/largest", keepdims=1)
     even = graph.add("Div", [source, token], f"{name}/even")
     scale = graph.constant("scale/one", np.float32(1 / STEPS))
     rounded = graph.add("QuantizeLinear", [even, scale, _middle(graph)], f"{name}/u8")
-    product = _integers(graph, name, rounded, scale, matrix, seen, "token")
-    return graph.add("Mul", [product, token], f"{name}/scaled")
+    product = _integers(graph, name, rounded, scale, weights, seen, "token")
+    scaled = graph.add("Mul", [product, token], f"{name}/scaled")
+    return graph.add("Add", [scaled, graph.constant(f"{name}.bias", bias)], f"{name}/sum")
 
 
-def _narrowing(graph: _Graph, name: str, source: str, weights: Weights, inputs: Mapping[str, Inputs]) -> str:
+def _twice(graph: _Graph, name: str, source: str, weights: Floats, bias: Floats, seen: Inputs) -> str:
     """`source` @ weights.T + bias, the activations rounded twice by constant scales."""
-    seen = inputs[f"{name}.weight"]
     coarse = float(seen.largest.max()) * MARGIN / STEPS
-    matrix, middle = np.ascontiguousarray(weights[f"{name}.weight"].T, np.float32), _middle(graph)
     first = graph.constant(f"{name}/coarse", np.float32(coarse))
     second = graph.constant(f"{name}/fine", np.float32(coarse / (2 * STEPS)))
+    middle = _middle(graph)
     high = graph.add("QuantizeLinear", [source, first, middle], f"{name}/high")
     back = graph.add("DequantizeLinear", [high, first, middle], f"{name}/back")
     rest = graph.add("Sub", [source, back], f"{name}/rest")
     low = graph.add("QuantizeLinear", [rest, second, middle], f"{name}/low")
-    bias = _bias(graph, weights, name)
-    parts = [_integers(graph, name, high, first, matrix, seen, "big", bias),
-             _integers(graph, name, low, second, matrix, seen, "small")]  # fmt: skip
+    added = graph.constant(f"{name}.bias", bias)
+    parts = [_integers(graph, name, high, first, weights, seen, "big", added),
+             _integers(graph, name, low, second, weights, seen, "small")]  # fmt: skip
     return graph.add("Add", parts, f"{name}/sum")
 
 
-def _integers(graph: _Graph, name: str, source: str, scale: str, matrix: Floats, seen: Inputs, part: str,
+def _integers(graph: _Graph, name: str, source: str, scale: str, weights: Floats, seen: Inputs, part: str,
               bias: str = "") -> str:  # fmt: skip
-    """uint8 `source` times the rounded matrix [inputs, outputs], scaled back to float, plus a bias [outputs]."""
+    """uint8 `source` times the rounded weights.T, scaled back to float, plus a bias [outputs]."""
     if f"{name}/s8" not in graph.constants:
+        matrix = np.ascontiguousarray(weights.T, np.float32)
         columns = column_scales(matrix, STEPS)
         graph.constant(f"{name}/columns", columns)
         graph.constant(f"{name}/s8", by_products(matrix, columns, STEPS, seen.moment))
