@@ -27,7 +27,7 @@ from crosswind.stream.domain.stories.signature import bands
 from crosswind.stream.domain.stories.story import TELLINGS, Assignment, Index, Line, Merge, Novelty, Story, Telling
 from crosswind.stream.domain.stories.table import Holders, Table
 
-NEIGHBOURS = 6
+NEIGHBOURS = 4
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from crosswind.stream.domain.stories.evidence import Told, Weigher, within
 from crosswind.stream.domain.stories.facts import agreement, overlaps
 from crosswind.stream.domain.stories.meaning import cosines
 
-LOOKED_INTO = 3
+LOOKED_INTO = 2
 """Stories whose names are compared with an article's: those for which all else speaks most. Names are costly."""
 
 
