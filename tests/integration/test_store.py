@@ -137,3 +137,27 @@ def test_a_lane_of_copies_alone_moves_as_any_other(engine: Engine) -> None:
     with engine.connect() as connection:
         marks = connection.execute(text("SELECT lane, event_time FROM watermark ORDER BY lane")).all()
     assert [tuple(mark) for mark in marks] == [(lane, articles[4].article.published_at) for lane in (0, 1)]
+
+
+def test_the_planner_of_a_young_database_is_told_of_its_articles(engine: Engine) -> None:
+    """Else it checks the foreign keys of stories by an index over the whole run, until autovacuum comes by."""
+    store = PostgresTrendStore(engine)
+
+    def known() -> float:
+        with engine.connect() as connection:
+            query = text("SELECT reltuples FROM pg_class WHERE oid = 'article'::regclass")
+            return float(connection.execute(query).scalar_one())
+
+    for first in (0, 600):
+        assert known() < 600
+        store.ingest("live", [Delivery(scored_article(n), 0) for n in range(first, first + 600)])
+    assert known() == 1200
+
+
+def test_statistics_that_cannot_be_made_stop_nothing(engine: Engine) -> None:
+    store, waiting = PostgresTrendStore(engine), engine.connect()
+    waiting.execute(text("LOCK TABLE bucket IN SHARE UPDATE EXCLUSIVE MODE"))  # as another ANALYZE
+    articles = [scored_article(n) for n in range(1001)]
+    assert store.ingest("live", [Delivery(one, 0) for one in articles]).new == 1001
+    waiting.rollback()
+    assert store.ingest("live", [Delivery(scored_article(2000), 0)]).new == 1

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, text
 
 from crosswind.stream.adapters.postgres.article_rows import FIELDS, TYPED, origin_of, rows_of
 from crosswind.stream.adapters.postgres.errors import database
+from crosswind.stream.adapters.postgres.statistics import YoungDatabase
 from crosswind.stream.adapters.postgres.stories import keep_meanings
 from crosswind.stream.adapters.postgres.versions import settle_others
 from crosswind.stream.domain.article import ScoredArticle
@@ -90,13 +91,16 @@ class PostgresTrendStore:
         """`meanings`: what articles mean is kept too, for stories; only where `stories.available`."""
         self._engine = engine
         self._meanings = meanings
+        self._young = YoungDatabase(engine)
 
     def ingest(self, run: str, deliveries: Sequence[Delivery]) -> Ingested:
         """See `TrendStore.ingest`."""
         if not deliveries:
             return Ingested(0, 0, 0, None)
         with database(f"storing {len(deliveries)} articles"), self._engine.begin() as connection:
-            return _ingest(connection, run, deliveries, self._meanings)
+            found = _ingest(connection, run, deliveries, self._meanings)
+        self._young.stored(found.new)
+        return found
 
     def close(self) -> None:
         """Closes every pooled connection."""

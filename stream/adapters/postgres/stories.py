@@ -36,11 +36,16 @@ _TELLING = """
            vector_send(v.meaning) AS meaning
 """
 
+# LATERAL … LIMIT 1: each is looked up by its key. Of a run that is newer than the statistics Postgres expects a row or
+# two, and would read the whole run for each article instead.
 _WAITING = text(f"""
-    {_TELLING} FROM article a JOIN article_meaning v USING (run, article_id)
+    {_TELLING} FROM article a
+         JOIN LATERAL (SELECT meaning FROM article_meaning
+                       WHERE run = a.run AND article_id = a.article_id LIMIT 1) v ON true
+         LEFT JOIN LATERAL (SELECT true AS given FROM story_member
+                            WHERE run = a.run AND article_id = a.article_id LIMIT 1) m ON true
     WHERE a.run = :run AND a.published_at < :until
-      AND a.published_at >= coalesce(CAST(:since AS timestamptz), '-infinity')
-      AND NOT EXISTS (SELECT FROM story_member m WHERE m.run = a.run AND m.article_id = a.article_id)
+      AND a.published_at >= coalesce(CAST(:since AS timestamptz), '-infinity') AND m.given IS NULL
     ORDER BY a.published_at, a.article_id LIMIT :limit
 """)
 
@@ -85,7 +90,8 @@ _SUM_UP = text("""
            (array_agg(a.lang ORDER BY a.published_at, a.article_id))[1],
            min(a.published_at), max(a.published_at), count(*),
            array_agg(DISTINCT a.source), array_agg(DISTINCT a.lang)
-    FROM story_member m JOIN article a USING (run, article_id)
+    FROM story_member m
+         JOIN LATERAL (SELECT * FROM article WHERE run = m.run AND article_id = m.article_id LIMIT 1) a ON true
     WHERE m.run = :run AND m.story_id = ANY(:stories) GROUP BY m.story_id
     ON CONFLICT (run, story_id) DO UPDATE
     SET title = excluded.title, first_source = excluded.first_source, first_lang = excluded.first_lang,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, make_url, text
 
-from crosswind.stream.adapters.postgres import reader, story_tables
+from crosswind.stream.adapters.postgres import reader, stories, story_tables
 from crosswind.stream.adapters.postgres.engine import connect, migrate
 from crosswind.stream.adapters.postgres.store import PostgresTrendStore
 from crosswind.stream.adapters.postgres.stories import PostgresStoryStore, Selection, available, cards, counts, told
@@ -209,3 +210,34 @@ def test_migrations_make_the_tables_that_the_code_declares(engine: Engine) -> No
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"include_object": include})
         assert compare_metadata(context, story_tables.Base.metadata) == []
+
+
+def _thrown_away(plan: dict[str, Any]) -> float:
+    """Rows that a plan read and then left out, in all its loops."""
+    own = sum(plan.get(f"Rows Removed by {kind}", 0) for kind in ("Filter", "Join Filter", "Index Recheck"))
+    return own * plan["Actual Loops"] + sum(_thrown_away(part) for part in plan.get("Plans", ()))
+
+
+@pytest.mark.parametrize("query", ["_WAITING", "_SUM_UP"])
+def test_a_run_that_is_newer_than_the_statistics_is_not_read_again_for_each_article(engine: Engine, query: str) -> None:
+    """Of a new run Postgres expects a row or two, as of a replay in the database of the live run."""
+    put(engine, [article(n, n % 4) for n in range(600)])
+    with engine.begin() as connection:
+        connection.execute(text("ANALYZE"))
+    PostgresTrendStore(engine, meanings=True).ingest("new", [Delivery(article(n, n % 4), 0) for n in range(600)])
+    told = StoryEngine(PostgresStoryStore(engine), "new", lambda: Stories(StoryIndex), timedelta(0), 0.0, chunk=300)
+    told.tick()
+    with engine.connect() as connection:
+        names = connection.execute(text("SELECT story_id FROM story WHERE run = 'new'")).scalars().all()
+        values = {
+            "run": "new",
+            "since": None,
+            "until": START + timedelta(days=9),
+            "limit": 1000,
+            "stories": list(names),
+        }
+        explained = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {getattr(stories, query).text}")
+        ((found,),) = connection.execute(explained, values).scalars()
+        connection.rollback()
+    assert found["Plan"]["Plans"]
+    assert _thrown_away(found["Plan"]) < 600
