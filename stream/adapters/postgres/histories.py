@@ -64,7 +64,8 @@ _HOURS = _queries("bucket_hour", "hour")  # the very sums of the minutes, a frac
 _MENTIONS = text("""
     SELECT published_at, article_id, source, title_key, topic, lang, negative_ppm, model, entities,
            coalesce(joined, '') AS story
-    FROM article LEFT JOIN story_member USING (run, article_id)
+    FROM article a LEFT JOIN LATERAL (SELECT joined FROM story_member
+                                      WHERE run = a.run AND article_id = a.article_id LIMIT 1) m ON true
     WHERE run = :run AND published_at >= :first AND published_at < :end AND sentiment = 'negative'
           AND (:everything OR topic = ANY(:topics) OR lang = ANY(:langs) OR entities && CAST(:entities AS text[]))
 """)

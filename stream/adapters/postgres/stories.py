@@ -51,14 +51,17 @@ _WAITING = text(f"""
 
 _GIVEN_OUT = f"""
     {_TELLING}, m.story_id, m.novelty, m.reason, m.similarity_ppm
-    FROM story_member m JOIN article a USING (run, article_id) LEFT JOIN article_meaning v USING (run, article_id)
+    FROM story_member m
+         JOIN LATERAL (SELECT * FROM article WHERE run = m.run AND article_id = m.article_id LIMIT 1) a ON true
+         LEFT JOIN LATERAL (SELECT meaning FROM article_meaning
+                            WHERE run = m.run AND article_id = m.article_id LIMIT 1) v ON true
 """
 
-# A story that began since then was told since then: there is an index on when it was told last.
+# Of a story that began since then no member is older: there is an index on when each was told.
 _REMEMBERED = text(f"""
     {_GIVEN_OUT}
-         JOIN story s ON s.run = m.run AND s.story_id = m.story_id
-    WHERE m.run = :run AND s.first_at >= :since AND s.last_at >= :since ORDER BY m.seq
+         JOIN LATERAL (SELECT first_at FROM story WHERE run = m.run AND story_id = m.story_id LIMIT 1) s ON true
+    WHERE m.run = :run AND m.at >= :since AND s.first_at >= :since ORDER BY m.seq
 """)
 
 _GIVEN = text(f"{_GIVEN_OUT} WHERE m.run = :run AND m.seq > :after ORDER BY m.seq")
