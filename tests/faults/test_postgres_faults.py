@@ -104,7 +104,7 @@ def test_the_connection_is_cut_during_a_commit(
 ) -> None:
     ensure_topics(Settings(), broker)
     sent = send(broker, Settings().raw_topic, FEED.rows)
-    worker = start_worker(broker, database_url, tiny_bundle, tmp_path, pause=0.25, before=CUT, batch_size="64")
+    worker = start_worker(broker, database_url, tiny_bundle, tmp_path, pause=0.25, before=CUT, batch_size="32")
     try:
         wait_for(lambda: count(engine, "article") == FEED.articles, 60, "every article is stored")
         wait_for(lambda: count(engine, "duplicate") == FEED.duplicates, 30, "every duplicate is named")

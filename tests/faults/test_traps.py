@@ -51,7 +51,8 @@ def test_an_exception_in_an_agent_ends_the_worker_and_loses_nothing(
     """Faust acks the event of an agent that raised, and `take` acks in `finally`."""
     ensure_topics(Settings(), broker)
     sent = send(broker, Settings().raw_topic, FEED.rows)
-    worker = start_worker(broker, database_url, tiny_bundle, tmp_path, pause=0.3, before=RAISES.format(what=what))
+    worker = start_worker(broker, database_url, tiny_bundle, tmp_path, pause=0.3, before=RAISES.format(what=what),
+                          batch_size="32")  # fmt: skip
     assert worker.wait(60) == 70
     assert "neither wait out nor dead-letter" in _log(tmp_path)
     worker = start_worker(broker, database_url, tiny_bundle, tmp_path)
