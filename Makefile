@@ -32,8 +32,9 @@ test-full: $(VENV)/.dev lint
 	$(BIN)/python -m pytest
 
 DATA ?= ../shared/data
+MINUTES ?= 0
 bundle: $(VENV)/.dev
-	$(BIN)/crosswind train --data $(DATA) --out runs/shipped
+	$(BIN)/crosswind train --data $(DATA) --out runs/shipped --minutes $(MINUTES)
 	$(BIN)/crosswind export runs/shipped --out models/bundle --name crosswind-e5-small
 	$(BIN)/python -m crosswind.models.projection models/bundle --data $(DATA)
 	$(BIN)/python bench/model.py --card docs/model-card.md
