@@ -27,7 +27,7 @@ def killed(
     """A worker that was killed at the parametrized point, in the middle of the feed; where the feed's rows lie."""
     ensure_topics(Settings(), broker)
     sent = send(broker, RAW, FEED.rows)
-    worker = start_worker(broker, database_url, tiny_bundle, tmp_path, f"{request.param}:3", pause=0.3)
+    worker = start_worker(broker, database_url, tiny_bundle, tmp_path, f"{request.param}:3", pause=0.3, batch_size="64")
     try:
         assert worker.wait(60) == -signal.SIGKILL
     finally:
