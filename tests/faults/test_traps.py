@@ -53,7 +53,10 @@ def test_an_exception_in_an_agent_ends_the_worker_and_loses_nothing(
     sent = send(broker, Settings().raw_topic, FEED.rows)
     worker = start_worker(broker, database_url, tiny_bundle, tmp_path, pause=0.3, before=RAISES.format(what=what),
                           batch_size="32")  # fmt: skip
-    assert worker.wait(60) == 70
+    try:
+        assert worker.wait(60) == 70
+    finally:
+        worker.kill()
     assert "neither wait out nor dead-letter" in _log(tmp_path)
     worker = start_worker(broker, database_url, tiny_bundle, tmp_path)
     try:

@@ -49,10 +49,12 @@ _WAITING = text(f"""
     ORDER BY a.published_at, a.article_id LIMIT :limit
 """)
 
+_ITS_ARTICLE = "JOIN LATERAL (SELECT * FROM article WHERE run = m.run AND article_id = m.article_id LIMIT 1) a ON true"
+
 _GIVEN_OUT = f"""
     {_TELLING}, m.story_id, m.novelty, m.reason, m.similarity_ppm
     FROM story_member m
-         JOIN LATERAL (SELECT * FROM article WHERE run = m.run AND article_id = m.article_id LIMIT 1) a ON true
+         {_ITS_ARTICLE}
          LEFT JOIN LATERAL (SELECT meaning FROM article_meaning
                             WHERE run = m.run AND article_id = m.article_id LIMIT 1) v ON true
 """
@@ -86,7 +88,7 @@ _JOIN = text("""
 """)
 
 # Summed up anew from the members, so that it is right whatever happened before.
-_SUM_UP = text("""
+_SUM_UP = text(f"""
     INSERT INTO story (run, story_id, title, first_source, first_lang, first_at, last_at, articles, sources, langs)
     SELECT :run, m.story_id, (array_agg(a.title ORDER BY a.published_at, a.article_id))[1],
            (array_agg(a.source ORDER BY a.published_at, a.article_id))[1],
@@ -94,7 +96,7 @@ _SUM_UP = text("""
            min(a.published_at), max(a.published_at), count(*),
            array_agg(DISTINCT a.source), array_agg(DISTINCT a.lang)
     FROM story_member m
-         JOIN LATERAL (SELECT * FROM article WHERE run = m.run AND article_id = m.article_id LIMIT 1) a ON true
+         {_ITS_ARTICLE}
     WHERE m.run = :run AND m.story_id = ANY(:stories) GROUP BY m.story_id
     ON CONFLICT (run, story_id) DO UPDATE
     SET title = excluded.title, first_source = excluded.first_source, first_lang = excluded.first_lang,
