@@ -8,12 +8,14 @@
     python bench/throughput.py --docs              the figures go into docs/operations.md
 
 Measured on one machine, one after the other, in one run, from a backlog of the sample feed's headlines (`--only`):
- - `bundle`: the real worker with the model; `cached`: every score known beforehand, so everything but the model;
-   both with the CPU that each of their stages, Kafka and Postgres use;
+ - `bundle`: the real worker with the model on --device, which our session has in all other jobs, too; `bundle-cpu`: on
+   ONNX Runtime; `cached`: every score known beforehand, so everything but the model; with the CPU that each of their
+   stages, Kafka and Postgres use;
  - `bare`: an aiokafka loop that reads the topic of `cached` and counts: the ceiling of the client underneath;
  - `pair`: two workers on two partitions, scores known; `history`: `cached` once more with 1 M articles stored;
  - `naive-transformers`, `naive`: the same job as people write it today: kafka-python, one message after the other, one
-   commit per row; with transformers' `pipeline()`, and with our own session; `naive-teacher`: with --teacher;
+   commit per row; with transformers' `pipeline()`, and with our own session; `naive-teacher`: with --teacher (the
+   shipped bundle was distilled from none: it is its own);
  - `quix-transformers`, `quix`: Quix Streams with batches, the same two. It pins an older pydantic, so it is installed
    into a throw-away environment while the bench runs, where a registry answers;
  - `told`: `bundle` with stories and without them, in turns, until alerts are evaluated: what stories cost the stream;
@@ -49,6 +51,7 @@ from crosswind.settings import load_settings  # noqa: E402
 
 CACHED_PER_SECOND, TIMES_NAIVE, TIMES_QUIX, TIMES_TEACHER, TIMES_ONE, ALERT_SECONDS = 5000.0, 6.0, 5.0, 12.0, 1.7, 2.0
 NOT_BEHIND, FLAT, WITH_STORIES = 1.0, 0.9, 0.85
+DEVICE = "CROSSWIND_DEVICE"
 PAIR_CORES = 4
 """Below that, two workers share with Kafka and Postgres what one fills already: measured, but no bar."""
 ALERT_RATE = 50.0
@@ -57,9 +60,10 @@ TOLD_SECONDS = 1200.0
 TOLD_ROUNDS = 4
 """With stories and without, in turns: what a machine does better or worse for a while must not look like their cost."""
 UNTOLD = "worker, bundle, stories off"
-WORKER, CACHED = "worker, bundle", "worker, cached scores"
+WORKER, ON_CPU, CACHED = "worker, bundle", "worker, bundle, --device cpu", "worker, cached scores"
 LABELS = {
-    "bundle": WORKER, "cached": CACHED, "bare": "bare aiokafka", "pair": "two workers, cached scores",
+    "bundle": WORKER, "bundle-cpu": ON_CPU, "cached": CACHED, "bare": "bare aiokafka",
+    "pair": "two workers, cached scores",
     "history": "worker, cached scores, long history",
     "naive-transformers": "naive consumer, transformers", "naive": "naive consumer, our session",
     "naive-teacher": "naive consumer, transformers, the teacher",
@@ -104,6 +108,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="default", help="a bundle's folder")
     parser.add_argument("--model-dir", type=Path, default=os.environ.get("MODEL_DIR"), help="the bundle's weights")
+    parser.add_argument("--device", default="openvino,cpu", help="where our session runs: see `crosswind worker`")
     parser.add_argument("--teacher", type=Path, help="a MODEL_DIR: the model that the bundle was distilled from")
     for name in ("cached", "model", "one-by-one", "history"):
         parser.add_argument(f"--{name}-articles", type=int, help="backlog of jobs of that kind")
@@ -207,7 +212,8 @@ class Run:
             os.environ[rivals.MODEL_DIR] = str(Path(self._weights).absolute())
         if name == "naive-teacher":
             os.environ[rivals.MODEL_DIR] = str(self._arguments.teacher.absolute())
-        kind = {"pair": "cached", "naive-teacher": "naive-transformers"}.get(name)
+        os.environ[DEVICE] = "cpu" if name == "bundle-cpu" else self._arguments.device
+        kind = {"pair": "cached", "naive-teacher": "naive-transformers", "bundle-cpu": "bundle"}.get(name)
         self.found.append(measure_job(
             name, LABELS[name], number, self._where, kind=kind, copies=2 if name == "pair" else 1,
             partitions=2 if name == "pair" else 4, python=self._python if name.startswith("quix") else None,
@@ -293,9 +299,10 @@ class Run:
                 if job == label or (name == "history" and job.startswith(label))}  # fmt: skip
         if "told" in rate:
             rate["untold"] = self._rates()[UNTOLD]
+        teacher = "naive-teacher" if "naive-teacher" in rate else "naive-transformers"
         wanted = [
             ("worker, times the naive consumer on transformers", "bundle", "naive-transformers", TIMES_NAIVE),
-            ("worker, times the naive consumer on the teacher", "bundle", "naive-teacher", TIMES_TEACHER),
+            ("worker, times the naive consumer on the teacher", "bundle", teacher, TIMES_TEACHER),
             ("worker, times Quix Streams on transformers", "bundle", "quix-transformers", TIMES_QUIX),
             ("worker, times Quix Streams on our session", "bundle", "quix", NOT_BEHIND),
             ("cached, with a long history, times without", "history", "cached", FLAT),
@@ -311,9 +318,18 @@ class Run:
         return bars + [Bar("ingest to alert at 50 articles/s, p95 s", p95, ALERT_SECONDS, most=True) for p95 in alert]
 
 
-def table(run: Run, broker: str, bars: Sequence[Bar]) -> list[str]:
+def active(arguments: argparse.Namespace) -> str:
+    """The provider that --device comes to on this machine."""
+    from crosswind.stream.adapters.onnx_scorer import OnnxScorer
+
+    scorer = OnnxScorer(resolve(arguments.model), arguments.device, threads=1)
+    scorer.close()
+    return scorer.provider
+
+
+def table(run: Run, where: str, bars: Sequence[Bar]) -> list[str]:
     """What was measured, as lines of Markdown."""
-    lines = [f"{broker}, embedded Postgres, {os.cpu_count()} cores shared by all", "",
+    lines = [f"{where}, {os.cpu_count()} cores shared by all", "",
              "| job | articles | articles/s | cores busy |", "|---|---:|---:|---:|"]  # fmt: skip
     lines += [f"| {m.job} | {m.articles:,} | {m.rate:,.0f} | {m.cores:.2f} |" for m in run.found]
     rate = {m.job: m.rate for m in run.found}
@@ -321,7 +337,7 @@ def table(run: Run, broker: str, bars: Sequence[Bar]) -> list[str]:
         if one in rate and other in rate:
             lines += ["", f"{one}: {rate[one] / rate[other]:.2f} times {other}"]
     for m in run.found:
-        if m.job in (WORKER, CACHED):
+        if m.job in (WORKER, ON_CPU, CACHED):
             total = sum(m.stages.values()) or 1.0
             shares = sorted(((stage, max(0.0, used)) for stage, used in m.stages.items()), key=lambda item: -item[1])
             lines += ["", f"CPU of {m.job}, Kafka and Postgres: "
@@ -341,17 +357,20 @@ def main() -> int:
     arguments = options()
     if arguments.job:
         return run_job(arguments.job, arguments.stages)
+    os.environ[DEVICE] = arguments.device
+    provider = active(arguments)
     with tempfile.TemporaryDirectory(prefix="crosswind-bench-") as folder:
         run = Run(arguments, Path(folder))
         run.measure()
     bars = run.bars()
     broker = "the embedded broker" if arguments.embedded else "Apache Kafka"
-    lines = table(run, broker, bars)
+    lines = table(run, f"{broker}, embedded Postgres, our session on {provider}", bars)
     print("\n".join(lines))
     if arguments.docs:
         write_figures("operations.md", "throughput", "\n".join(lines))
     if arguments.json:
-        report = {"broker": broker, "cores": os.cpu_count(), "jobs": [{**asdict(m), "rate": m.rate} for m in run.found],
+        report = {"broker": broker, "provider": provider, "cores": os.cpu_count(),
+                  "jobs": [{**asdict(m), "rate": m.rate} for m in run.found],
                   "latency": [asdict(w) for w in run.waits], "seconds": run.seconds,
                   "bars": [{**asdict(b), "holds": b.holds} for b in bars]}  # fmt: skip
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", "utf-8")

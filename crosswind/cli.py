@@ -50,7 +50,7 @@ Kafka = Annotated[str | None, typer.Option(help="host:port[,host:port] of Kafka 
 DatabaseUrl = Annotated[str | None, typer.Option(help="postgresql://… [default: the embedded Postgres]")]
 Model = Annotated[str | None, typer.Option(help="a bundle's folder [default: the shipped bundle]")]
 Device = Annotated[
-    str | None, typer.Option(help="cpu, cuda, tensorrt, or several by commas; refuses to start where none is")
+    str | None, typer.Option(help="cpu, openvino, cuda, tensorrt, or several by commas; refuses to start where none is")
 ]
 Port = Annotated[int | None, typer.Option(help="the dashboard's port; 0 for any free one [default: 8050]")]
 DataDir = Annotated[Path | None, typer.Option(help="where database and logs live [default: .crosswind]")]

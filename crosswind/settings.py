@@ -34,9 +34,9 @@ class Settings(BaseSettings):
     trusted_key: str | None = Field(None, description="Ed25519 public key or its file; other bundles are refused")
     device: str = Field(
         "cpu",
-        pattern=r"^(cpu|cuda|tensorrt)(,(cpu|cuda|tensorrt))*$",
-        description="where inference runs: cpu, cuda, tensorrt, or several by commas, the preferred first; refuses to "
-        "start where none of them is there",
+        pattern=r"^(cpu|openvino|cuda|tensorrt)(,(cpu|openvino|cuda|tensorrt))*$",
+        description="where inference runs: cpu, openvino (bfloat16), cuda, tensorrt, or several by commas, the "
+        "preferred first; refuses to start where none of them is there",
     )
     kafka_tls: bool = Field(False, description="speak TLS to Kafka; the server's name and certificate are checked")
     kafka_ca: Path | None = Field(None, description="PEM file of the authority that signed Kafka's certificate")
@@ -113,7 +113,7 @@ class Settings(BaseSettings):
         "roles", min_length=1, description="claim of the ID token that holds roles or groups; a.b: b inside a"
     )
     oidc_roles: Json[dict[str, Literal["viewer", "analyst", "admin"]]] = Field(
-        "{}", validate_default=True, description='JSON, value of that claim -> role; who has none of them has no access'
+        "{}", validate_default=True, description="JSON, value of that claim -> role; who has none of them has no access"
     )
     port: int = Field(8050, ge=0, le=65535, description="the dashboard's port; 0: any free one")
     worker_host: str = Field("127.0.0.1", description="address of the worker's health and metrics; keep it private")

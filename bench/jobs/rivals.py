@@ -69,7 +69,7 @@ def onnx(settings: Settings) -> Scorer:
     """Our own session on the bundle."""
     from crosswind.stream.adapters.onnx_scorer import OnnxScorer
 
-    scorer = OnnxScorer(resolve(settings.model))
+    scorer = OnnxScorer(resolve(settings.model), settings.device)
 
     def score(texts: Sequence[str]) -> list[Score]:
         return [{"topic": one.topic, "sentiment": one.sentiment.value, "negative": one.negative_ppm,

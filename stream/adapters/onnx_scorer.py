@@ -1,4 +1,4 @@
-"""The model in service: ONNX Runtime and tokenizers, nothing else.
+"""The model in service: ONNX Runtime and tokenizers, nothing else; by setting OpenVINO instead, or a GPU.
 
 Replay must equal live, byte for byte, so the score of an article must not move with the articles beside it. On the CPU
 only texts of one length share a run, and only as many as the bundle's export found to change no bit (`together`, see
@@ -19,6 +19,7 @@ from crosswind.errors import BundleError
 from crosswind.export import bundle
 from crosswind.export.running import by_length, feed_many
 from crosswind.stream.adapters.bound_runs import BoundRuns
+from crosswind.stream.adapters.openvino_session import OpenVinoSession
 from crosswind.stream.adapters.providers import CPU, open_session
 from crosswind.stream.domain.article import PPM, Score, Sentiment
 from crosswind.stream.domain.stories.meaning import pack
@@ -36,8 +37,8 @@ class OnnxScorer:
 
     Args:
         folder: the bundle.
-        device: `cpu`, `cuda`, `tensorrt`, or several by commas, the preferred first; the first that is there is used,
-            and `cuda` alone refuses to start where there is none: nothing falls back in silence.
+        device: `cpu`, `openvino`, `cuda`, `tensorrt`, or several by commas, the preferred first; the first that is
+            there is used, and `cuda` alone refuses to start where there is none: nothing falls back in silence.
         threads: articles scored at the same time; 0: one per core.
         trusted: a public key or its file; a bundle that is not signed by it is refused.
 
@@ -53,12 +54,22 @@ class OnnxScorer:
         if set(self._sentiment.labels) != {label.value for label in Sentiment}:
             raise BundleError(f"sentiment labels are {self._sentiment.labels}; expected {[s.value for s in Sentiment]}")
         self._tokenizer = _load_tokenizer(folder / bundle.TOKENIZER, self._manifest.max_tokens)
-        self._session = open_session(folder / bundle.MODEL, device, self._manifest.precision)
+        self._session = open_session(folder / bundle.MODEL, device, self._manifest.precision, threads, self._trial())
         self._check_graph()
         given = {output.name for output in self._session.get_outputs()}
         self._names = [self._topic.name, self._sentiment.name, *sorted({MEANING} & given)]
-        self._bound = None if self.provider == CPU else BoundRuns(self._session, self._names, "cuda")
+        self._bound: BoundRuns | None = None
+        self._together = self._manifest.together
+        if isinstance(self._session, OpenVinoSession):
+            self._together = self._session.together
+        elif self.provider != CPU:
+            self._bound = BoundRuns(self._session, self._names, "cuda")
         self._pool = ThreadPoolExecutor(threads or cpu_count() or 1, thread_name_prefix="inference")
+
+    def _trial(self) -> list[list[int]]:
+        """Token ids of the smoke sentences; of labels, where a bundle has none."""
+        texts = [sentence["text"] for sentence in self._manifest.smoke] or list(self._topic.labels)
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
 
     def _check_graph(self) -> None:
         shapes = {output.name: output.shape for output in self._session.get_outputs()}
@@ -129,7 +140,7 @@ class OnnxScorer:
         """Per text the logits of both heads, float32 [1, labels] each; then `MEANING`, [1, width], where it is."""
         if self._bound is not None:
             return self._bound.run(texts)
-        groups = by_length(texts, self._manifest.together)
+        groups = by_length(texts, self._together)
         found: list[list[np.ndarray[Any, Any]]] = [[] for _ in texts]
         # The longest first: at the end the threads then wait for each other the least.
         for group, outputs in zip(groups[::-1], self._pool.map(self._share, _pick(texts, groups[::-1])), strict=True):

@@ -3,27 +3,51 @@
 ONNX Runtime falls back to the CPU by itself in three ways, all of which are closed here: when a provider's libraries do
 not load, it opens the session without it (the session is asked what it runs on); when opening fails, or a run does, its
 Python side retries on the CPU (switched off); and operators that a provider lacks run on the CPU one by one, which is
-what int8 graphs are made of (they are refused on anything else).
+what int8 graphs are made of (they are refused on anything else). OpenVINO is a runtime of its own, not a provider of
+ONNX Runtime, and takes the same place in the order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
+from os import cpu_count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import onnxruntime as ort
 import structlog
 
 from crosswind.errors import BundleError, ProviderError, SettingsError
+from crosswind.stream.adapters.openvino_session import OPENVINO, OpenVinoSession
 
 CPU = "CPUExecutionProvider"
-PROVIDERS = {"cpu": CPU, "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
-"""Name in settings -> name in ONNX Runtime."""
+PROVIDERS = {
+    "cpu": CPU,
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": OPENVINO,
+}
+"""Name in settings -> name in ONNX Runtime, and in logs and metrics."""
 ON_CPU_ONLY = "int8"
 """Precision whose operators the other providers hand back to the CPU."""
 
 _log = structlog.get_logger(__name__)
+
+
+class Session(Protocol):
+    """What serving uses of a loaded graph: ONNX Runtime's session, or `OpenVinoSession`."""
+
+    def get_outputs(self) -> Sequence[Any]:
+        """Each with `name` and `shape`."""
+        ...
+
+    def get_providers(self) -> Sequence[str]:
+        """What it runs on, first of all."""
+        ...
+
+    def run(self, names: Sequence[str], feed: Mapping[str, Any], /) -> Sequence[Any]:
+        """The outputs of that name, in order."""
+        ...
 
 
 def order_of(device: str) -> list[str]:
@@ -44,19 +68,28 @@ def order_of(device: str) -> list[str]:
     return [PROVIDERS[name] for name in names]
 
 
-def open_session(path: Path, device: str, precision: str) -> ort.InferenceSession:
+def open_session(
+    path: Path, device: str, precision: str, threads: int = 0, trial: Sequence[Sequence[int]] = ()
+) -> Session:
     """A session on the first provider of `device` that is there; a log line names each that was passed over, and why.
+
+    Args:
+        threads: that will run it at the same time; 0: one per core.
+        trial: token ids of texts that OpenVINO is tried on beside ONNX Runtime.
 
     Raises:
         SettingsError: the order cannot be read.
         ProviderError: none of them is there, or what is there cannot run this precision.
-        BundleError: ONNX Runtime cannot load the graph.
+        BundleError: the runtime cannot load the graph.
     """
     wanted = order_of(device)
     reasons: list[str] = []
     for provider in wanted:
         try:
-            session = _open(path, provider, precision)
+            if provider == OPENVINO:
+                session: Session = OpenVinoSession(path, threads or cpu_count() or 1, trial)
+            else:
+                session = _open(path, provider, precision)
         except ProviderError as error:
             reasons.append(str(error))
             continue

@@ -1,0 +1,143 @@
+"""An int8 graph of `fused` in standard operators and float products, for runtimes that compile graphs themselves.
+
+What `fused` spells out for ONNX Runtime (rounding twice, its own attention) keeps other runtimes from what they do
+well: OpenVINO fuses a product with all that follows it and computes in bfloat16 where the processor can. So the weights
+are turned back into floats and the rest is said plainly. They are the same weights, rounded to 8 bits and a scale per
+column; activations are not rounded. Needs `onnx`; no torch.
+
+Two things are said otherwise than the standard would allow, because OpenVINO 2026.4 computes them wrongly: shifts and
+masks of bytes (the word embedding's 4 bits), and a product with a row that is summed over its last axis (the heads and
+`meaning`) when several texts share a run.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from crosswind.errors import ModelError
+from crosswind.export.fused import MICROSOFT
+
+OPSET: Final = 20
+"""The first with `Gelu`."""
+ROUNDED: Final = "/s8"
+STEPS: Final = ("abs", "largest", "even", "u8", "token", "scaled", "high", "back", "rest", "low", "big", "small")
+"""Nodes of a product in `fused`, besides its last, `sum`."""
+FIRST: Final = ("abs", "high")
+"""Those that take the product's input."""
+
+
+@dataclass
+class _Rewriting:
+    """The graph while it is rewritten."""
+
+    constants: dict[str, onnx.TensorProto]
+    sources: dict[str, str]
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    thin: dict[str, str] = field(default_factory=dict)
+    each: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def value(self, name: str) -> Any:
+        return numpy_helper.to_array(self.constants[name])
+
+    def constant(self, name: str, value: Any) -> str:
+        self.constants[name] = numpy_helper.from_array(np.asarray(value), name)
+        return name
+
+    def add(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(kind, list(inputs), [output], output, **attributes))
+        return output
+
+
+def is_fused(model: onnx.ModelProto) -> bool:
+    """Whether the graph is one of `fused`, which `standard` can rewrite."""
+    return any(node.op_type == "MatMulIntegerToFloat" for node in model.graph.node)
+
+
+def standard(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same inputs and outputs; weights as float32. The model that is given is not changed.
+
+    Raises:
+        ModelError: a node is neither standard nor one that `fused` makes.
+    """
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    products = {name.removesuffix(ROUNDED) for name in constants if name.endswith(ROUNDED)}
+    firsts = {f"{name}/{step}": name for name in products for step in FIRST}
+    sources = {firsts[node.name]: node.input[0] for node in graph.node if node.name in firsts}
+    new = _Rewriting(constants, sources)
+    gone = {f"{name}/{step}" for name in products for step in STEPS}
+    for node in graph.node:
+        if node.name not in gone:
+            _rewrite(new, node)
+    used = {name for node in new.nodes for name in node.input}
+    kept = [tensor for name, tensor in new.constants.items() if name in used]
+    made = helper.make_graph(new.nodes, graph.name, list(graph.input), list(graph.output), kept)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+
+
+def _rewrite(new: _Rewriting, node: onnx.NodeProto) -> None:
+    product, last = node.name.removesuffix("/sum"), node.output[0]
+    if product in new.sources:
+        matrix = new.value(f"{product}{ROUNDED}").astype(np.float32) * new.value(f"{product}/columns")
+        operands = [new.sources[product], new.constant(f"{product}/matrix", matrix)]
+        new.add("Add", [new.add("MatMul", operands, f"{product}/product"), f"{product}.bias"], last)
+    elif node.op_type == "MultiHeadAttention":
+        _attention(new, node)
+    elif node.op_type == "Gelu":
+        new.add("Gelu", node.input, last)
+    elif node.name in _NIBBLES:
+        _NIBBLES[node.name](new)
+    elif node.op_type == "Mul" and node.name.endswith("/each"):
+        new.each[last] = (new.thin[node.input[0]], node.input[1])
+    elif node.op_type == "ReduceSum" and node.input[0] in new.each:
+        new.add("Gemm", new.each[node.input[0]], last, transB=1)
+    elif node.domain:
+        raise ModelError(f"{node.op_type} of {MICROSOFT}: not an operator that `crosswind export` builds graphs of")
+    else:
+        if node.op_type == "Unsqueeze":
+            new.thin[last] = node.input[0]
+        new.nodes.append(node)
+
+
+def _attention(new: _Rewriting, node: onnx.NodeProto) -> None:
+    """Of query, key and value, [batch, length, width] each; no mask, see `fused`."""
+    heads = next(attribute.i for attribute in node.attribute if attribute.name == "num_heads")
+    at = node.name
+    width = new.value(f"{at}.output.dense{ROUNDED}".replace("/attention", ".attention")).shape[0]
+    split = new.constant("attention/split", np.array([0, 0, heads, width // heads], np.int64))
+    joint = new.constant("attention/joint", np.array([0, 0, width], np.int64))
+    scale = new.constant("attention/scale", np.float32(1 / math.sqrt(width // heads)))
+    query, key, value = (new.add("Reshape", [part, split], f"{part}/split") for part in node.input)
+    query = new.add("Transpose", [new.add("Mul", [query, scale], f"{at}/scaled")], f"{at}/rows", perm=[0, 2, 1, 3])
+    key = new.add("Transpose", [key], f"{at}/columns", perm=[0, 2, 3, 1])
+    value = new.add("Transpose", [value], f"{at}/values", perm=[0, 2, 1, 3])
+    scores = new.add("MatMul", [query, key], f"{at}/scores")
+    mixed = new.add("MatMul", [new.add("Softmax", [scores], f"{at}/shares", axis=-1), value], f"{at}/mixed")
+    new.add("Reshape", [new.add("Transpose", [mixed], f"{at}/back", perm=[0, 2, 1, 3]), joint], node.output[0])
+
+
+def _bytes(new: _Rewriting) -> None:
+    new.add("Gather", ["words_packed", "input_ids"], "words/bytes")
+    new.add("Cast", ["words/bytes"], "words_bytes", to=TensorProto.FLOAT)
+
+
+def _halves(new: _Rewriting) -> None:
+    """The upper four bits of a byte, then the lower; floats this small are exact in bfloat16, too."""
+    sixteen = new.constant("words/sixteen", np.float32(16))
+    parts = new.add("Mul", ["words_bytes", new.constant("words/sixteenth", np.float32(1 / 16))], "words/sixteenths")
+    upper = new.add("Floor", [parts], "words_second")
+    new.add("Sub", ["words_bytes", new.add("Mul", [upper, sixteen], "words/upper")], "words_first")
+
+
+_NIBBLES: Final[dict[str, Callable[[_Rewriting], object]]] = {
+    "words_bytes": _bytes,
+    "words_first": lambda new: None,
+    "words_second": _halves,
+    "words_numbers": lambda new: new.add("Identity", ["words_nibbles"], "words_numbers"),
+}
+"""Of `quantise.word_lookup`'s nodes those that compute with bytes, and what takes their place."""
