@@ -114,22 +114,33 @@ def together(path: Path, ids: Sequence[Sequence[int]], most: int = TOGETHER) -> 
     return most if shared else 1
 
 
-def by_length(texts: Sequence[Sequence[int]], most: int) -> list[list[int]]:
-    """Positions of texts of the same number of tokens, at most so many together.
+def by_length(texts: Sequence[Sequence[int]], most: int, step: int = 1) -> list[list[int]]:
+    """Positions of texts of the same number of tokens, at most so many together, the shortest first.
+
+    Args:
+        step: lengths count as the same when they are, rounded up to a multiple of it.
 
     >>> by_length([[1, 2], [3], [4, 5], [6, 7]], 2)
     [[1], [0, 2], [3]]
+    >>> by_length([[1, 2], [3], [4, 5, 6]], 2, step=2)
+    [[0, 1], [2]]
     """
     places: dict[int, list[int]] = {}
     for place, ids in enumerate(texts):
-        places.setdefault(len(ids), []).append(place)
+        places.setdefault(-(-len(ids) // step), []).append(place)
     return [group[start : start + most] for _, group in sorted(places.items()) for start in range(0, len(group), most)]
 
 
-def feed_many(ids: Sequence[Sequence[int]]) -> dict[str, "NDArray[Any]"]:
-    """The inputs of texts of the same length: int64 [texts, length] each."""
-    tokens = np.asarray(ids, dtype=np.int64)
-    return {"input_ids": tokens, "attention_mask": np.ones_like(tokens)}
+def feed_many(ids: Sequence[Sequence[int]], step: int = 1) -> dict[str, "NDArray[Any]"]:
+    """The inputs of texts of the same length, see `by_length`: int64 [texts, length] each, padded to the step."""
+    if step == 1:
+        tokens = np.asarray(ids, dtype=np.int64)
+        return {"input_ids": tokens, "attention_mask": np.ones_like(tokens)}
+    length = -(-max(map(len, ids)) // step) * step
+    tokens, mask = np.zeros((len(ids), length), np.int64), np.zeros((len(ids), length), np.int64)
+    for row, one in enumerate(ids):
+        tokens[row, : len(one)], mask[row, : len(one)] = one, 1
+    return {"input_ids": tokens, "attention_mask": mask}
 
 
 def feed(ids: Sequence[int]) -> dict[str, "NDArray[Any]"]:

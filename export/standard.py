@@ -25,6 +25,8 @@ from crosswind.export.fused import MICROSOFT
 OPSET: Final = 20
 """The first with `Gelu`."""
 ROUNDED: Final = "/s8"
+JOINT: Final = "/qkv"
+MASKED: Final = np.float32(-1e9)
 STEPS: Final = ("abs", "largest", "even", "u8", "token", "scaled", "high", "back", "rest", "low", "big", "small")
 """Nodes of a product in `fused`, besides its last, `sum`."""
 FIRST: Final = ("abs", "high")
@@ -33,10 +35,19 @@ FIRST: Final = ("abs", "high")
 
 @dataclass
 class _Rewriting:
-    """The graph while it is rewritten."""
+    """The graph while it is rewritten.
+
+    Attributes:
+        constants: by name.
+        sources: of each product, what goes into it.
+        head: width of an attention head.
+        thin: of an output with an axis put in, the one without.
+        each: of an elementwise product with a matrix, both.
+    """
 
     constants: dict[str, onnx.TensorProto]
     sources: dict[str, str]
+    head: int
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     thin: dict[str, str] = field(default_factory=dict)
     each: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -69,7 +80,7 @@ def standard(model: onnx.ModelProto) -> onnx.ModelProto:
     products = {name.removesuffix(ROUNDED) for name in constants if name.endswith(ROUNDED)}
     firsts = {f"{name}/{step}": name for name in products for step in FIRST}
     sources = {firsts[node.name]: node.input[0] for node in graph.node if node.name in firsts}
-    new = _Rewriting(constants, sources)
+    new = _Rewriting(constants, sources, _head(graph))
     gone = {f"{name}/{step}" for name in products for step in STEPS}
     for node in graph.node:
         if node.name not in gone:
@@ -80,12 +91,23 @@ def standard(model: onnx.ModelProto) -> onnx.ModelProto:
     return helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
 
 
+def _head(graph: onnx.GraphProto) -> int:
+    """Width of an attention head: the layer norms say the encoder's, attention how many there are."""
+    heads = next(a.i for node in graph.node for a in node.attribute if a.name == "num_heads")
+    norm = next(node.input[1] for node in graph.node if node.op_type == "LayerNormalization")
+    return int(next(tensor.dims[0] for tensor in graph.initializer if tensor.name == norm) // heads)
+
+
 def _rewrite(new: _Rewriting, node: onnx.NodeProto) -> None:
     product, last = node.name.removesuffix("/sum"), node.output[0]
+    if product.endswith(JOINT) and product in new.sources:
+        return
     if product in new.sources:
         matrix = new.value(f"{product}{ROUNDED}").astype(np.float32) * new.value(f"{product}/columns")
         operands = [new.sources[product], new.constant(f"{product}/matrix", matrix)]
         new.add("Add", [new.add("MatMul", operands, f"{product}/product"), f"{product}.bias"], last)
+    elif node.op_type == "Split" and node.input[0].endswith(f"{JOINT}/sum"):
+        _apart(new, node)
     elif node.op_type == "MultiHeadAttention":
         _attention(new, node)
     elif node.op_type == "Gelu":
@@ -96,6 +118,8 @@ def _rewrite(new: _Rewriting, node: onnx.NodeProto) -> None:
         new.each[last] = (new.thin[node.input[0]], node.input[1])
     elif node.op_type == "ReduceSum" and node.input[0] in new.each:
         new.add("Gemm", new.each[node.input[0]], last, transB=1)
+    elif node.name == "pool/floats":  # there zero for a row with padding, which this graph can take
+        new.add("Identity", node.input[:1], last)
     elif node.domain:
         raise ModelError(f"{node.op_type} of {MICROSOFT}: not an operator that `crosswind export` builds graphs of")
     else:
@@ -104,21 +128,42 @@ def _rewrite(new: _Rewriting, node: onnx.NodeProto) -> None:
         new.nodes.append(node)
 
 
+def _apart(new: _Rewriting, node: onnx.NodeProto) -> None:
+    """Query, key and value by a product each, the query already over the root of a head's width."""
+    product = node.input[0].removesuffix("/sum")
+    matrix = new.value(f"{product}{ROUNDED}").astype(np.float32) * new.value(f"{product}/columns")
+    bias = new.value(f"{product}.bias")
+    for part, columns, offset in zip(node.output, np.split(matrix, 3, 1), np.split(bias, 3), strict=True):
+        factor = np.float32(1 / math.sqrt(new.head) if part.endswith("/query") else 1)
+        weights = new.constant(f"{part}/matrix", np.ascontiguousarray(columns * factor))
+        summed = new.add("MatMul", [new.sources[product], weights], f"{part}/product")
+        new.add("Add", [summed, new.constant(f"{part}/bias", offset * factor)], part)
+
+
 def _attention(new: _Rewriting, node: onnx.NodeProto) -> None:
     """Of query, key and value, [batch, length, width] each; no mask, see `fused`."""
-    heads = next(attribute.i for attribute in node.attribute if attribute.name == "num_heads")
     at = node.name
-    width = new.value(f"{at}.output.dense{ROUNDED}".replace("/attention", ".attention")).shape[0]
-    split = new.constant("attention/split", np.array([0, 0, heads, width // heads], np.int64))
-    joint = new.constant("attention/joint", np.array([0, 0, width], np.int64))
-    scale = new.constant("attention/scale", np.float32(1 / math.sqrt(width // heads)))
+    split = new.constant("attention/split", np.array([0, 0, -1, new.head], np.int64))
+    joint = new.constant("attention/joint", np.array([0, 0, -1], np.int64))
     query, key, value = (new.add("Reshape", [part, split], f"{part}/split") for part in node.input)
-    query = new.add("Transpose", [new.add("Mul", [query, scale], f"{at}/scaled")], f"{at}/rows", perm=[0, 2, 1, 3])
+    query = new.add("Transpose", [query], f"{at}/rows", perm=[0, 2, 1, 3])
     key = new.add("Transpose", [key], f"{at}/columns", perm=[0, 2, 3, 1])
     value = new.add("Transpose", [value], f"{at}/values", perm=[0, 2, 1, 3])
-    scores = new.add("MatMul", [query, key], f"{at}/scores")
+    scores = new.add("Add", [new.add("MatMul", [query, key], f"{at}/products"), _mask(new)], f"{at}/scores")
     mixed = new.add("MatMul", [new.add("Softmax", [scores], f"{at}/shares", axis=-1), value], f"{at}/mixed")
     new.add("Reshape", [new.add("Transpose", [mixed], f"{at}/back", perm=[0, 2, 1, 3]), joint], node.output[0])
+
+
+def _mask(new: _Rewriting) -> str:
+    """0 for a token and `MASKED` for padding, [batch, 1, 1, length]: what attention adds to its scores."""
+    name = "attention/mask"
+    if not any(node.output[0] == name for node in new.nodes):
+        floats = new.add("Cast", ["attention_mask"], "attention/kept", to=TensorProto.FLOAT)
+        axes = new.constant("attention/axes", np.array([1, 2], np.int64))
+        wide = new.add("Unsqueeze", [floats, axes], "attention/wide")
+        gone = new.add("Sub", [new.constant("attention/one", np.float32(1)), wide], "attention/gone")
+        new.add("Mul", [gone, new.constant("attention/masked", MASKED)], name)
+    return name
 
 
 def _bytes(new: _Rewriting) -> None:

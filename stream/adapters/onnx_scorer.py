@@ -2,12 +2,14 @@
 
 Replay must equal live, byte for byte, so the score of an article must not move with the articles beside it. On the CPU
 only texts of one length share a run, and only as many as the bundle's export found to change no bit (`together`, see
-`export/fused.py`; one where activations are scaled per run). Runs go in parallel: a session with one intra-op thread is
-safe to run from many threads at once. On a GPU many articles per run, see `bound_runs.py`.
+`export/fused.py`; one where activations are scaled per run); OpenVINO has both found out when it opens. Runs go in
+parallel: a session with one intra-op thread is safe to run from many threads at once. On a GPU many articles per run,
+see `bound_runs.py`.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from os import cpu_count
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from crosswind.stream.adapters.bound_runs import BoundRuns
 from crosswind.stream.adapters.openvino_session import OpenVinoSession
 from crosswind.stream.adapters.providers import CPU, open_session
 from crosswind.stream.domain.article import PPM, Score, Sentiment
-from crosswind.stream.domain.stories.meaning import pack
+from crosswind.stream.domain.stories.meaning import pack_rows
 
 NO_MEANING = (
     "it has no output `meaning`, so no new stories will be told while it is live; "
@@ -30,6 +32,15 @@ NO_MEANING = (
 )
 MEANING = "meaning"
 """The output that stories are told apart by; a bundle may lack it (see `models/projection.py`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Calibrated:
+    """Float64 [texts, labels] of each head, and packed meanings."""
+
+    topics: "np.ndarray[Any, Any]"
+    sentiments: "np.ndarray[Any, Any]"
+    meanings: list[bytes]
 
 
 class OnnxScorer:
@@ -59,9 +70,9 @@ class OnnxScorer:
         given = {output.name for output in self._session.get_outputs()}
         self._names = [self._topic.name, self._sentiment.name, *sorted({MEANING} & given)]
         self._bound: BoundRuns | None = None
-        self._together = self._manifest.together
+        self._together, self._step = self._manifest.together, 1
         if isinstance(self._session, OpenVinoSession):
-            self._together = self._session.together
+            self._together, self._step = self._session.together, self._session.step
         elif self.provider != CPU:
             self._bound = BoundRuns(self._session, self._names, "cuda")
         self._pool = ThreadPoolExecutor(threads or cpu_count() or 1, thread_name_prefix="inference")
@@ -106,15 +117,12 @@ class OnnxScorer:
         Raises:
             BundleError: the model gives logits that are no numbers.
         """
-        encodings = self._tokenizer.encode_batch(list(texts))
-        return [self._judge(row) for row in self._run([encoding.ids for encoding in encodings])]
+        return self._judge(self._calibrate(self._run(texts)))
 
     def logits(self, texts: Sequence[str]) -> "dict[str, np.ndarray[Any, Any]]":
         """Head -> float32 [texts, labels], as the model gives them: for measuring it."""
-        encodings = self._tokenizer.encode_batch(list(texts))
-        rows = self._run([encoding.ids for encoding in encodings])
-        names = (self._topic.name, self._sentiment.name)
-        return {name: np.concatenate([row[place] for row in rows]) for place, name in enumerate(names)}
+        topic, sentiment, *_ = self._run(texts)
+        return {self._topic.name: topic, self._sentiment.name: sentiment}
 
     def explained(self, texts: Sequence[str]) -> list[tuple[Score, dict[str, dict[str, float]]]]:
         """Scores with what they rest on, head -> label -> calibrated probability, for reading by a person.
@@ -122,86 +130,90 @@ class OnnxScorer:
         Raises:
             BundleError: the model gives logits that are no numbers.
         """
-        rows = self._run([encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))])
-        return [(self._judge(row), self._probabilities(row)) for row in rows]
-
-    def _probabilities(self, row: "list[np.ndarray[Any, Any]]") -> dict[str, dict[str, float]]:
-        topic, sentiment, _ = self._calibrate(row)
-        return {
-            "topic": dict(zip(self._topic.labels, topic.tolist(), strict=True)),
-            "sentiment": dict(zip(self._sentiment.labels, sentiment.tolist(), strict=True)),
-        }
+        found = self._calibrate(self._run(texts))
+        probabilities = [
+            {"topic": dict(zip(self._topic.labels, topic, strict=True)),
+             "sentiment": dict(zip(self._sentiment.labels, sentiment, strict=True))}
+            for topic, sentiment in zip(found.topics.tolist(), found.sentiments.tolist(), strict=True)
+        ]  # fmt: skip
+        return list(zip(self._judge(found), probabilities, strict=True))
 
     def close(self) -> None:
         """Ends the inference threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, texts: Sequence[Sequence[int]]) -> "list[list[np.ndarray[Any, Any]]]":
-        """Per text the logits of both heads, float32 [1, labels] each; then `MEANING`, [1, width], where it is."""
+    def _run(self, texts: Sequence[str]) -> "list[np.ndarray[Any, Any]]":
+        """The logits of both heads, float32 [texts, labels] each; then `MEANING`, [texts, width], where it is."""
+        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        if not ids:
+            return [np.zeros((0, len(head.labels)), np.float32) for head in (self._topic, self._sentiment)]
         if self._bound is not None:
-            return self._bound.run(texts)
-        groups = by_length(texts, self._together)
-        found: list[list[np.ndarray[Any, Any]]] = [[] for _ in texts]
+            rows = self._bound.run(ids)
+            return [np.concatenate([row[place] for row in rows]) for place in range(len(self._names))]
         # The longest first: at the end the threads then wait for each other the least.
-        for group, outputs in zip(groups[::-1], self._pool.map(self._share, _pick(texts, groups[::-1])), strict=True):
-            for row, place in enumerate(group):
-                found[place] = [output[row : row + 1] for output in outputs]
-        return found
+        groups = by_length(ids, self._together, self._step)[::-1]
+        shared = list(self._pool.map(self._share, [[ids[place] for place in group] for group in groups]))
+        order = np.argsort(np.concatenate(groups))
+        return [np.concatenate([outputs[place] for outputs in shared])[order] for place in range(len(self._names))]
 
     def _share(self, texts: Sequence[Sequence[int]]) -> "list[np.ndarray[Any, Any]]":
-        return [np.asarray(found) for found in self._session.run(self._names, feed_many(texts))]
+        return [np.asarray(found) for found in self._session.run(self._names, feed_many(texts, self._step))]
 
-    def _calibrate(
-        self, row: "list[np.ndarray[Any, Any]]"
-    ) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]", bytes]:
-        topic, sentiment, *meaning = row
+    def _calibrate(self, outputs: "list[np.ndarray[Any, Any]]") -> _Calibrated:
+        topic, sentiment, *meaning = outputs
         for name, logits in ((self._topic.name, topic), (self._sentiment.name, sentiment)):
             if not np.isfinite(logits).all():  # as integers they would be scores that look like any other
                 raise BundleError(f"bundle {self.version} gives {name} logits that are no numbers")
-        return (
-            _softmax(topic[0] / self._topic.temperature),
-            _softmax(sentiment[0] / self._sentiment.temperature),
-            pack(meaning[0][0]) if meaning else b"",
+        return _Calibrated(
+            _softmax(topic / self._topic.temperature),
+            _softmax(sentiment / self._sentiment.temperature),
+            pack_rows(meaning[0]) if meaning else [b""] * len(topic),
         )
 
-    def _judge(self, row: "list[np.ndarray[Any, Any]]") -> Score:
-        topics, sentiments, meaning = self._calibrate(row)
-        best_topic, best_sentiment = int(topics.argmax()), int(sentiments.argmax())
-        unsure = bool(sentiments[best_sentiment] < self._manifest.unsure_below)
-        ppm = dict(zip(self._sentiment.labels, to_ppm(sentiments), strict=True))
+    def _judge(self, found: _Calibrated) -> list[Score]:
+        topics, sentiments = found.topics.argmax(1).tolist(), found.sentiments.argmax(1).tolist()
+        sure = found.sentiments.max(1, initial=0.0) >= self._manifest.unsure_below
+        parts = zip(topics, sentiments, to_ppm(found.topics).tolist(), to_ppm(found.sentiments).tolist(), sure.tolist(),
+                    found.meanings, strict=True)  # fmt: skip
+        return [self._score(*part) for part in parts]
+
+    def _score(
+        self, topic: int, sentiment: int, topics: list[int], sentiments: list[int], sure: bool, meaning: bytes
+    ) -> Score:
+        ppm = dict(zip(self._sentiment.labels, sentiments, strict=True))
         return Score(
-            topic=self._topic.labels[best_topic],
-            sentiment=Sentiment.NEUTRAL if unsure else Sentiment(self._sentiment.labels[best_sentiment]),
+            topic=self._topic.labels[topic],
+            sentiment=Sentiment(self._sentiment.labels[sentiment]) if sure else Sentiment.NEUTRAL,
             negative_ppm=ppm["negative"],
             neutral_ppm=ppm["neutral"],
             positive_ppm=ppm["positive"],
-            topic_ppm=to_ppm(topics)[best_topic],
-            unsure=unsure,
+            topic_ppm=topics[topic],
+            unsure=not sure,
             model=self.version,
             meaning=meaning,
         )
 
 
-def _pick(texts: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]) -> list[list[Sequence[int]]]:
-    return [[texts[place] for place in group] for group in groups]
+def to_ppm(probabilities: "np.ndarray[Any, Any]") -> "np.ndarray[Any, np.dtype[np.int64]]":
+    """Parts per million that sum to `PPM` exactly over the last axis (largest remainder; ties by position).
 
-
-def to_ppm(probabilities: "np.ndarray[Any, Any]") -> list[int]:
-    """Parts per million that sum to `PPM` exactly (largest remainder; ties by position).
-
-    >>> to_ppm(np.array([1 / 3, 1 / 3, 1 / 3]))
+    >>> to_ppm(np.array([1 / 3, 1 / 3, 1 / 3])).tolist()
     [333334, 333333, 333333]
     """
-    scaled = probabilities.astype(np.float64) / float(probabilities.sum()) * PPM
+    exact = probabilities.astype(np.float64)
+    scaled = exact / exact.sum(-1, keepdims=True) * PPM
     floor = np.floor(scaled).astype(np.int64)
-    order = np.argsort(-(scaled - floor), kind="stable")
-    floor[order[: PPM - int(floor.sum())]] += 1
-    return [int(value) for value in floor]
+    order = np.argsort(-(scaled - floor), axis=-1, kind="stable")
+    missing = PPM - floor.sum(-1, keepdims=True)
+    ranks = np.argsort(order, axis=-1)
+    parts: np.ndarray[Any, np.dtype[np.int64]] = floor + (ranks < missing)
+    return parts
 
 
 def _softmax(logits: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-    shifted = np.exp(logits.astype(np.float64) - float(logits.max()))
-    result: np.ndarray[Any, Any] = shifted / shifted.sum()
+    """Over the last axis."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    result: np.ndarray[Any, Any] = shifted / shifted.sum(-1, keepdims=True)
     return result
 
 

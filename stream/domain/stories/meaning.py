@@ -17,11 +17,16 @@ def pack(vector: NDArray[np.floating]) -> bytes:
     >>> np.frombuffer(pack(np.array([0.5, -1.0])), np.int8).tolist()
     [64, -127]
     """
-    largest = float(np.abs(vector).max(initial=0.0))
-    if not np.isfinite(largest) or largest == 0.0:
-        return b""
-    rounded: NDArray[np.int8] = np.rint(np.asarray(vector, np.float64) / largest * LIMIT).astype(np.int8)
-    return rounded.tobytes()
+    return pack_rows(vector[None])[0]
+
+
+def pack_rows(vectors: NDArray[np.floating]) -> list[bytes]:
+    """`pack` of each row of [vectors, width]."""
+    largest = np.abs(vectors).max(axis=1, initial=0.0).astype(np.float64)
+    said = np.isfinite(largest) & (largest > 0)
+    scaled = np.where(said[:, None], vectors, 0.0) / np.where(said, largest, 1.0)[:, None] * LIMIT
+    rounded: NDArray[np.int8] = np.rint(scaled).astype(np.int8)
+    return [row.tobytes() if speaks else b"" for row, speaks in zip(rounded, said.tolist(), strict=True)]
 
 
 def unpack(packed: bytes) -> Vector:

@@ -14,12 +14,12 @@ from structlog.testing import capture_logs
 
 from crosswind.errors import BundleError, ModelError, ProviderError
 from crosswind.export.bundle import MODEL, SHIPPED, TOKENIZER
-from crosswind.export.running import TOGETHER, by_length, encode, feed, open_graph
+from crosswind.export.running import by_length, encode, feed, open_graph
 from crosswind.export.standard import is_fused, standard
 from crosswind.export.texts import written_test
 from crosswind.stream.adapters import openvino_session
 from crosswind.stream.adapters.onnx_scorer import OnnxScorer
-from crosswind.stream.adapters.openvino_session import OPENVINO, OpenVinoSession
+from crosswind.stream.adapters.openvino_session import OPENVINO, TOGETHER, OpenVinoSession
 from crosswind.stream.adapters.providers import CPU, open_session
 
 OUTPUTS = ["topic", "sentiment", "embedding", "meaning"]
@@ -82,7 +82,7 @@ def test_it_gives_the_labels_that_onnx_runtime_gives(ids: list[list[int]]) -> No
 def test_no_bit_depends_on_the_company(ids: list[list[int]]) -> None:
     session = OpenVinoSession(SHIPPED / MODEL, 2, ids[:12])
     assert session.together == TOGETHER
-    shared = [group for group in by_length(ids, session.together) if len(group) > 1]
+    shared = [group for group in by_length(ids, session.together, session.step) if len(group) > 1]
     assert len(shared) > 10
     scorer = OnnxScorer(SHIPPED, "openvino", threads=2)
     alone = [scorer.score([text])[0] for text in TEXTS]
@@ -117,7 +117,7 @@ def test_a_graph_that_it_computes_otherwise_is_refused(monkeypatch: pytest.Monke
 
     def wrong(path: Path) -> bytes:
         model = onnx.load_from_string(right(path))
-        spoilt = next(tensor for tensor in model.graph.initializer if tensor.name == "encoder.layer.3/qkv/matrix")
+        spoilt = next(tensor for tensor in model.graph.initializer if tensor.name == "encoder.layer.3/key/matrix")
         value = numpy_helper.to_array(spoilt)
         spoilt.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value[::-1]), spoilt.name))
         return bytes(model.SerializeToString())
