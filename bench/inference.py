@@ -3,7 +3,7 @@
 One run, same texts (12–64 tokens), same threads; every contender runs once per round, and its best round counts, so
 that a busy moment of the machine does not decide.
 
-    python bench/inference.py [BUNDLE] [MODEL_DIR] [--texts 96] [--rounds 2] [--threads 2] [--json FILE] [--docs]
+    python bench/inference.py [BUNDLE] [MODEL_DIR] [--texts 512] [--rounds 3] [--threads 2] [--json FILE] [--docs]
 
 BUNDLE: the shipped one. MODEL_DIR: the trained weights that it was exported from, runs/shipped or runs/trim.
 OpenVINO's own int8 is measured where `pip install nncf` was done; Crosswind does not use it. Crosswind is measured on
@@ -438,8 +438,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("bundle", type=Path, nargs="?", default=SHIPPED)
     parser.add_argument("model_dir", type=Path, nargs="?", default=there)
     parser.add_argument("--teacher", type=Path)
-    parser.add_argument("--texts", type=int, default=96)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--texts", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--docs", action="store_true", help="write the figures into docs/models-in-production.md")

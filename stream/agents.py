@@ -50,11 +50,15 @@ from crosswind.stream.domain.contract import decode_scored, encode_scored
 from crosswind.stream.domain.ingest import Delivery, Ingested
 from crosswind.stream.domain.validate import Limits
 from crosswind.stream.domain.watchlist import Watchlist
-from crosswind.stream.pipeline import Steps, drain
+from crosswind.stream.pipeline import Pace, Steps, drain
 from crosswind.stream.service.ports import LanguageDetector, Scorer, TrendStore
 from crosswind.stream.service.retry import until_done
 from crosswind.stream.service.scoring import DeadLetter, Judged, Message, judge
 
+CHUNK = 128
+"""Records of a chunk, and of a micro-batch on a machine that is slow."""
+BATCH_TIME = 2.0
+"""Seconds that a micro-batch may take before the next ones get smaller."""
 BUFFERED_CHUNKS = 16
 """Chunks between Faust's fetcher and an agent; Faust stops fetching a partition at four fifths of it."""
 STORE_BATCHES = 16
@@ -116,7 +120,7 @@ def build_app(parts: Parts, bootstrap: str) -> faust.App:
         topic_disable_leader=True,
         web_enabled=False,
     )
-    app.transport = ChunkTransport(app.conf.broker_consumer, app, settings.batch_size)
+    app.transport = ChunkTransport(app.conf.broker_consumer, app, min(CHUNK, settings.batch_size))
     _add_score_agent(app, parts)
     _add_trend_agent(app, parts)
     return app
@@ -128,14 +132,16 @@ def _add_score_agent(app: faust.App, parts: Parts) -> None:
     executor = ThreadPoolExecutor(SCORED_AT_ONCE, thread_name_prefix="score")
     limits = Limits(settings.max_bytes, timedelta(seconds=settings.future_seconds))
     publisher = Publisher(app, parts)
+    pace = Pace(CHUNK, settings.batch_size, BATCH_TIME)
 
     def prepare(messages: Sequence[Message]) -> Outgoing:
         metrics.batch.observe(len(messages))
-        started = time.time_ns()
+        started, begun = time.time_ns(), time.monotonic()
         with metrics.inference.time():
             judged = judge(
                 messages, scorer=parts.scorer, detect=parts.detector.detect, limits=limits, watchlist=parts.watchlist
             )
+        pace.took(len(messages), time.monotonic() - begun)
         return Outgoing.of(judged, trace_scored(parts.tracing, messages, judged, started) if parts.tracing else {})
 
     async def settled(messages: Sequence[Message]) -> None:
@@ -143,7 +149,7 @@ def _add_score_agent(app: faust.App, parts: Parts) -> None:
         metrics.done(settings.raw_topic, messages[-1].timestamp, datetime.now(UTC))
 
     steps = Steps(
-        prepare, publisher.publish, settled, executor, settings.batch_size, settings.batch_seconds, PUBLISH_BATCHES,
+        prepare, publisher.publish, settled, executor, pace.batch, settings.batch_seconds, PUBLISH_BATCHES,
         SCORED_AT_ONCE,
     )  # fmt: skip
 
@@ -187,7 +193,7 @@ def _add_trend_agent(app: faust.App, parts: Parts) -> None:
         metrics.done(settings.scored_topic, messages[-1].timestamp, datetime.now(UTC))
 
     most = settings.batch_size * STORE_BATCHES
-    steps = Steps(decode, settle, settled, decoding, most, settings.batch_seconds)
+    steps = Steps(decode, settle, settled, decoding, lambda: most, settings.batch_seconds)
 
     @app.agent(app.topic(settings.scored_topic), name="trend")
     async def trend(stream: StreamT[Any]) -> None:

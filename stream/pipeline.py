@@ -83,6 +83,35 @@ class Backlog:
         return event
 
 
+class Pace:
+    """How many records a batch may have: more where they are quick, so that texts of one length find each other.
+
+    >>> pace = Pace(least=128, most=512, seconds=2.0)
+    >>> pace.batch(), pace.took(128, 0.64), pace.batch()
+    (128, None, 400)
+
+    Args:
+        least, most: the bounds; `least` is for where nothing was measured yet, too.
+        seconds: what a batch may take.
+    """
+
+    def __init__(self, least: int, most: int, seconds: float) -> None:
+        self._least, self._most, self._seconds = min(least, most), most, seconds
+        self._each: float | None = None
+
+    def took(self, records: int, seconds: float) -> None:
+        """A batch of so many records took so long; safe to call from any thread."""
+        if records:
+            each = seconds / records
+            self._each = each if self._each is None else self._each + (each - self._each) / 4
+
+    def batch(self) -> int:
+        """Records of the next batch at most."""
+        if not self._each:
+            return self._least
+        return max(self._least, min(self._most, round(self._seconds / self._each)))
+
+
 @dataclass(frozen=True, slots=True)
 class Steps(Generic[T]):
     """What an agent does with a batch.
@@ -91,7 +120,8 @@ class Steps(Generic[T]):
         prepare: blocking; runs in `executor`, up to `ahead` batches ahead of `settle`, `at_once` side by side.
         settle: makes outcomes durable; called with all that wait, in order, and again only when it has returned.
         settled: called right before a batch is acked.
-        most, linger: records and seconds of a batch at most.
+        most: gives the records of the next batch at most.
+        linger: seconds to wait for a full batch.
         ahead: prepared batches that wait at most, and so share one call of `settle`.
         clock: aware; what counts where a record's own time makes no sense.
     """
@@ -100,7 +130,7 @@ class Steps(Generic[T]):
     settle: Callable[[list[T]], Awaitable[None]]
     settled: Callable[[list[Message]], Awaitable[None]]
     executor: Executor
-    most: int
+    most: Callable[[], int]
     linger: float
     ahead: int = 1
     at_once: int = 1
@@ -118,7 +148,7 @@ async def drain(stream: StreamT[Any], steps: Steps[T]) -> None:
     async def prepare() -> None:
         while True:
             await free.acquire()  # before the batch is taken: it grows while it would only wait
-            events = await backlog.take(steps.most, steps.linger)
+            events = await backlog.take(steps.most(), steps.linger)
             messages = messages_of(events, steps.clock())
             prepared = loop.run_in_executor(steps.executor, steps.prepare, messages)
             prepared.add_done_callback(lambda _: free.release())

@@ -1,7 +1,8 @@
 """Which stage of a worker uses the CPU: thread time of the calls that make up each stage, written down as it runs.
 
-A stage's functions are wrapped where they are looked up. What no stage accounts for is the event loop, the Kafka
-client and the tokenizer's own threads: `rest`, the process's time less the stages'.
+A stage's functions are wrapped where they are looked up. Threads that Python did not start are those of the tokenizer
+and of OpenVINO: inference. What no stage accounts for is the event loop and the Kafka client: `rest`, the process's
+time less the stages'.
 """
 
 import json
@@ -11,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from crosswind.stream import agents
 from crosswind.stream.adapters import alert_loop
@@ -56,7 +59,14 @@ class Meter:
         """Seconds per stage, of this process since it began."""
         with self._lock:
             seconds = dict(self._seconds)
+        seconds[INFERENCE] = seconds.get(INFERENCE, 0.0) + _foreign()
         return {**seconds, REST: time.process_time() - sum(seconds.values())}
+
+
+def _foreign() -> float:
+    """CPU seconds of the threads that Python did not start."""
+    own = {thread.native_id for thread in threading.enumerate()}
+    return sum(t.user_time + t.system_time for t in psutil.Process().threads() if t.id not in own)
 
 
 @contextmanager

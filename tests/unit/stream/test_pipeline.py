@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from crosswind.stream.pipeline import STUCK, Backlog, Steps, drain, messages_of
+from crosswind.stream.pipeline import STUCK, Backlog, Pace, Steps, drain, messages_of
 
 
 def event(first: int, records: int = 1) -> Any:
@@ -43,6 +43,17 @@ async def _sizes() -> None:
     clock.now = 1.0
     taken = [[one.first for one in await backlog.take(7, 0.0)] for _ in range(3)]
     assert taken == [[0, 3], [6], [15]], "at most seven records, unless one chunk alone has more"
+
+
+def test_a_batch_is_as_large_as_its_time_allows_within_bounds() -> None:
+    pace = Pace(least=128, most=512, seconds=2.0)
+    sizes = []
+    for records, seconds in ((0, 1.0), (128, 0.1), (512, 51.2), (512, 51.2), (128, 12.8), (128, 0.1)):
+        pace.took(records, seconds)
+        sizes.append(pace.batch())
+    assert sizes[:2] == [128, 512], "nothing measured, then quick"
+    assert sizes[2:5] == [128] * 3, "a slow machine goes on with the least"
+    assert Pace(least=128, most=32, seconds=2.0).batch() == 32
 
 
 async def _full() -> None:
@@ -83,7 +94,7 @@ def _steps(prepare: Any, settle: Any, most: int = 1, ahead: int = 1) -> Steps[An
     async def settled(messages: Any) -> None:
         return None
 
-    return Steps(prepare, settle, settled, ThreadPoolExecutor(1), most, 0.0, ahead)
+    return Steps(prepare, settle, settled, ThreadPoolExecutor(1), lambda: most, 0.0, ahead)
 
 
 def test_the_next_batch_is_prepared_while_one_is_settled_and_acks_keep_the_order() -> None:
