@@ -81,7 +81,7 @@ class Sizes:
 
     cached: int = 60_000
     model: int = 1_200
-    told: int = 3_600
+    told: int = 8_000
     one_by_one: int = 300
     history: int = 1_000_000
     latency: float = 12.0
