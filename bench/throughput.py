@@ -18,7 +18,8 @@ Measured on one machine, one after the other, in one run, from a backlog of the 
    shipped bundle was distilled from none: it is its own);
  - `quix-transformers`, `quix`: Quix Streams with batches, the same two. It pins an older pydantic, so it is installed
    into a throw-away environment while the bench runs, where a registry answers;
- - `told`: `bundle` with stories and without them, in turns, until alerts are evaluated: what stories cost the stream;
+ - `told`: `bundle-cpu`, which is the default, with stories and without them, in turns, until alerts are evaluated: what
+   stories cost the stream (where the model is faster it is a larger share: `--told-device` openvino);
  - `latency`: articles sent at half of the rates of `cached` and `bundle`, from `send` until their bucket shows them;
  - `alert`: from the article that closes a minute to its alert, at 50 articles/s.
 
@@ -81,7 +82,7 @@ class Sizes:
 
     cached: int = 60_000
     model: int = 1_200
-    told: int = 8_000
+    told: int = 6_000
     one_by_one: int = 300
     history: int = 1_000_000
     latency: float = 12.0
@@ -111,6 +112,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--model", default="default", help="a bundle's folder")
     parser.add_argument("--model-dir", type=Path, default=os.environ.get("MODEL_DIR"), help="the bundle's weights")
     parser.add_argument("--device", default="openvino,cpu", help="where our session runs: see `crosswind worker`")
+    parser.add_argument("--told-device", default="cpu", help="the same for `told`")
     parser.add_argument("--teacher", type=Path, help="a MODEL_DIR: the model that the bundle was distilled from")
     for name in ("cached", "model", "one-by-one", "history"):
         parser.add_argument(f"--{name}-articles", type=int, help="backlog of jobs of that kind")
@@ -256,6 +258,7 @@ class Run:
         """Twenty minutes of event time, so that most minutes close, and no headline twice."""
         from bench.jobs.stage import Measured, measure_job, pooled, through
 
+        os.environ[DEVICE] = self._arguments.told_device
         density = self._sizes.told / TOLD_SECONDS
         found: dict[str, list[Measured]] = defaultdict(list)
         for turn in range(TOLD_ROUNDS):
@@ -270,6 +273,7 @@ class Run:
     def _latency(self) -> None:
         from bench.jobs import latency, stage
 
+        os.environ[DEVICE] = self._arguments.device
         for kind, label in (("cached", CACHED), ("bundle", WORKER)):
             rate = self._rates().get(label)
             if rate is None:
