@@ -37,7 +37,7 @@ bundle: $(VENV)/.dev
 	$(BIN)/crosswind train --data $(DATA) --out runs/shipped --minutes $(MINUTES)
 	$(BIN)/crosswind export runs/shipped --out models/bundle --name crosswind-e5-small
 	$(BIN)/python -m crosswind.models.projection models/bundle --data $(DATA)
-	$(BIN)/python bench/model.py --card docs/model-card.md
+	$(BIN)/python bench/model.py --data $(DATA) --card docs/model-card.md
 
 bench: $(VENV)/.dev
 	for bench in bench/*.py; do $(BIN)/python $$bench || exit 1; done
