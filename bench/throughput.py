@@ -52,7 +52,6 @@ from crosswind.settings import load_settings  # noqa: E402
 
 CACHED_PER_SECOND, TIMES_NAIVE, TIMES_QUIX, TIMES_TEACHER, TIMES_ONE, ALERT_SECONDS = 5000.0, 6.0, 5.0, 12.0, 1.7, 2.0
 NOT_BEHIND, FLAT, WITH_STORIES = 1.0, 0.9, 0.85
-DEVICE = "CROSSWIND_DEVICE"
 QUICK = 5
 """Times as many articles for batches on our session: else they are through in two seconds."""
 PAIR_CORES = 4
@@ -162,7 +161,8 @@ class Run:
 
         wanted: list[str] = self._arguments.only
         self._prepare(wanted)
-        with services(self._arguments.embedded, str(resolve(self._arguments.model).absolute()), self._folder) as where:
+        model = str(resolve(self._arguments.model).absolute())
+        with services(self._arguments.embedded, model, self._arguments.device, self._folder) as where:
             self._where = where
             for name in LABELS:
                 why = self._missing(name) if name in wanted else ""
@@ -217,11 +217,11 @@ class Run:
             os.environ[rivals.MODEL_DIR] = str(Path(self._weights).absolute())
         if name == "naive-teacher":
             os.environ[rivals.MODEL_DIR] = str(self._arguments.teacher.absolute())
-        os.environ[DEVICE] = "cpu" if name == "bundle-cpu" else self._arguments.device
         kind = {"pair": "cached", "naive-teacher": "naive-transformers", "bundle-cpu": "bundle"}.get(name)
         self.found.append(measure_job(
             name, LABELS[name], number, self._where, kind=kind, copies=2 if name == "pair" else 1,
             partitions=2 if name == "pair" else 4, python=self._python if name.startswith("quix") else None,
+            settings={"device": "cpu"} if name == "bundle-cpu" else None,
         ))  # fmt: skip
 
     def _bare(self) -> None:
@@ -258,7 +258,6 @@ class Run:
         """Twenty minutes of event time, so that most minutes close, and no headline twice."""
         from bench.jobs.stage import Measured, measure_job, pooled, through
 
-        os.environ[DEVICE] = self._arguments.told_device
         density = self._sizes.told / TOLD_SECONDS
         found: dict[str, list[Measured]] = defaultdict(list)
         for turn in range(TOLD_ROUNDS):
@@ -266,14 +265,13 @@ class Run:
                 label = LABELS["told"] if wanted else UNTOLD
                 found[label].append(measure_job(
                     f"told-{turn}-{wanted:d}", label, self._sizes.told, self._where, kind="bundle", density=density,
-                    done=through(self._sizes.told), settings={"stories": wanted},
+                    done=through(self._sizes.told), settings={"stories": wanted, "device": self._arguments.told_device},
                 ))  # fmt: skip
         self.found += map(pooled, found.values())
 
     def _latency(self) -> None:
         from bench.jobs import latency, stage
 
-        os.environ[DEVICE] = self._arguments.device
         for kind, label in (("cached", CACHED), ("bundle", WORKER)):
             rate = self._rates().get(label)
             if rate is None:
@@ -364,7 +362,6 @@ def main() -> int:
     arguments = options()
     if arguments.job:
         return run_job(arguments.job, arguments.stages)
-    os.environ[DEVICE] = arguments.device
     provider = active(arguments)
     with tempfile.TemporaryDirectory(prefix="crosswind-bench-") as folder:
         run = Run(arguments, Path(folder))

@@ -55,21 +55,24 @@ class Shape:
 
 
 @dataclass
-class _Graph:
+class Graph:
     """The graph while it is built."""
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict)
 
     def constant(self, name: str, value: Any) -> str:
+        """Keeps a value under that name; one that is there stays. Gives the name."""
         if name not in self.constants:
             self.constants[name] = numpy_helper.from_array(np.asarray(value), name)
         return name
 
     def integers(self, *values: int) -> str:
+        """A constant of int64, for axes and shapes."""
         return self.constant(f"integers/{'_'.join(map(str, values))}", np.array(values, np.int64))
 
     def add(self, kind: str, inputs: Sequence[str], name: str, domain: str = "", **attributes: Any) -> str:
+        """A node at the end, called after its one output, which it gives."""
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name, domain=domain, **attributes))
         return name
 
@@ -103,7 +106,7 @@ def build(weights: Weights, shape: Shape, inputs: Mapping[str, Inputs], heads: M
     Raises:
         ModelError: a weight is missing.
     """
-    graph = _Graph()
+    graph = Graph()
     try:
         hidden = _embedding(graph, weights, shape)
         with threadpool_limits(1):
@@ -119,7 +122,7 @@ def build(weights: Weights, shape: Shape, inputs: Mapping[str, Inputs], heads: M
     return helper.make_model(made, opset_imports=opsets, ir_version=10)
 
 
-def _embedding(graph: _Graph, weights: Weights, shape: Shape) -> str:
+def _embedding(graph: Graph, weights: Weights, shape: Shape) -> str:
     nodes, constants = word_lookup("words", "words", weights["embeddings.word_embeddings.weight"])
     graph.nodes.extend(nodes)
     graph.constants |= {tensor.name: tensor for tensor in constants}
@@ -132,7 +135,7 @@ def _embedding(graph: _Graph, weights: Weights, shape: Shape) -> str:
     return _norm(graph, weights, shape, "embeddings.LayerNorm", summed)
 
 
-def _layer(graph: _Graph, weights: Weights, shape: Shape, inputs: Mapping[str, Inputs], at: str, hidden: str) -> str:
+def _layer(graph: Graph, weights: Weights, shape: Shape, inputs: Mapping[str, Inputs], at: str, hidden: str) -> str:
     """One layer."""
     own = [f"{at}.attention.self.{part}" for part in ATTENTION]
     matrix, bias = (np.concatenate([weights[f"{name}.{kind}"] for name in own]) for kind in ("weight", "bias"))
@@ -156,16 +159,16 @@ def _layer(graph: _Graph, weights: Weights, shape: Shape, inputs: Mapping[str, I
     return normed("output", dense("output.dense", bent, _twice), middle)
 
 
-def _bias(graph: _Graph, weights: Weights, name: str) -> str:
+def _bias(graph: Graph, weights: Weights, name: str) -> str:
     return graph.constant(f"{name}.bias", weights[f"{name}.bias"])
 
 
-def _norm(graph: _Graph, weights: Weights, shape: Shape, name: str, source: str) -> str:
+def _norm(graph: Graph, weights: Weights, shape: Shape, name: str, source: str) -> str:
     constants = [graph.constant(f"{name}.{kind}", weights[f"{name}.{kind}"]) for kind in ("weight", "bias")]
     return graph.add("LayerNormalization", [source, *constants], name, axis=-1, epsilon=shape.epsilon)
 
 
-def _by_token(graph: _Graph, name: str, source: str, weights: Floats, bias: Floats, seen: Inputs) -> str:
+def _by_token(graph: Graph, name: str, source: str, weights: Floats, bias: Floats, seen: Inputs) -> str:
     """`source` @ weights.T + bias, each token divided by its largest entry before it is rounded."""
     size = graph.add("Abs", [source], f"{name}/abs")
     token = graph.add("ReduceMax", [size, graph.integers(-1)], f"{name}/largest", keepdims=1)
@@ -177,7 +180,7 @@ def _by_token(graph: _Graph, name: str, source: str, weights: Floats, bias: Floa
     return graph.add("Add", [scaled, graph.constant(f"{name}.bias", bias)], f"{name}/sum")
 
 
-def _twice(graph: _Graph, name: str, source: str, weights: Floats, bias: Floats, seen: Inputs) -> str:
+def _twice(graph: Graph, name: str, source: str, weights: Floats, bias: Floats, seen: Inputs) -> str:
     """`source` @ weights.T + bias, the activations rounded twice by constant scales."""
     coarse = float(seen.largest.max()) * MARGIN / STEPS
     first = graph.constant(f"{name}/coarse", np.float32(coarse))
@@ -193,7 +196,7 @@ def _twice(graph: _Graph, name: str, source: str, weights: Floats, bias: Floats,
     return graph.add("Add", parts, f"{name}/sum")
 
 
-def _integers(graph: _Graph, name: str, source: str, scale: str, weights: Floats, seen: Inputs, part: str,
+def _integers(graph: Graph, name: str, source: str, scale: str, weights: Floats, seen: Inputs, part: str,
               bias: str = "") -> str:  # fmt: skip
     """uint8 `source` times the rounded weights.T, scaled back to float, plus a bias [outputs]."""
     if f"{name}/s8" not in graph.constants:
@@ -206,11 +209,11 @@ def _integers(graph: _Graph, name: str, source: str, scale: str, weights: Floats
     return graph.add("MatMulIntegerToFloat", operands, f"{name}/{part}", MICROSOFT)
 
 
-def _middle(graph: _Graph) -> str:
+def _middle(graph: Graph) -> str:
     return graph.constant("middle", np.uint8(STEPS + 1))
 
 
-def _pooled(graph: _Graph, weights: Weights, hidden: str, heads: Mapping[str, int]) -> list[onnx.ValueInfoProto]:
+def _pooled(graph: Graph, weights: Weights, hidden: str, heads: Mapping[str, int]) -> list[onnx.ValueInfoProto]:
     """Mean over the tokens, then the heads; gives the graph's outputs.
 
     All shares of a row with padding are zero, so that its mean is 0 / 0.

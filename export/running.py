@@ -103,15 +103,35 @@ def together(path: Path, ids: Sequence[Sequence[int]], most: int = TOGETHER) -> 
         ids: texts to try it on; where no two are of one length, the answer is 1.
     """
     session = open_graph(path)
-    names = [output.name for output in session.get_outputs()]
     shared = [group for group in by_length(ids, most) if len(group) > 1]
-    for group in shared:
-        joint = session.run(names, feed_many([ids[place] for place in group]))
-        for row, place in enumerate(group):
-            alone = session.run(names, feed(ids[place]))
-            if not all(np.array_equal(one[row], other[0]) for one, other in zip(joint, alone, strict=True)):
-                return 1
-    return most if shared else 1
+    exact = all(same_alone(session, [ids[place] for place in group]) for group in shared)
+    return most if shared and exact else 1
+
+
+def same_alone(session: Any, ids: Sequence[Sequence[int]], step: int = 1) -> bool:
+    """Whether these texts, which are of one length, give the same bits in one run as each alone, in every output."""
+    names = [output.name for output in session.get_outputs()]
+    joint = session.run(names, feed_many(ids, step))
+    alone = [session.run(names, feed_many([text], step)) for text in ids]
+    return all(np.array_equal(outputs[row], one[0])
+               for row, own in enumerate(alone) for outputs, one in zip(joint, own, strict=True))  # fmt: skip
+
+
+def rounded_up(tokens: int, step: int) -> int:
+    """`tokens` rounded up to a multiple of `step`, at least one step.
+
+    >>> [rounded_up(tokens, 16) for tokens in (0, 1, 16, 17)]
+    [16, 16, 16, 32]
+    """
+    return max(step, -(-tokens // step) * step)
+
+
+def padded(ids: Sequence[Sequence[int]], length: int) -> tuple["NDArray[np.int64]", "NDArray[np.int64]"]:
+    """Ids and mask of texts of at most that length, int64 [texts, length] each."""
+    tokens, mask = np.zeros((len(ids), length), np.int64), np.zeros((len(ids), length), np.int64)
+    for row, one in enumerate(ids):
+        tokens[row, : len(one)], mask[row, : len(one)] = one, 1
+    return tokens, mask
 
 
 def by_length(texts: Sequence[Sequence[int]], most: int, step: int = 1) -> list[list[int]]:
@@ -127,7 +147,7 @@ def by_length(texts: Sequence[Sequence[int]], most: int, step: int = 1) -> list[
     """
     places: dict[int, list[int]] = {}
     for place, ids in enumerate(texts):
-        places.setdefault(-(-len(ids) // step), []).append(place)
+        places.setdefault(rounded_up(len(ids), step), []).append(place)
     return [group[start : start + most] for _, group in sorted(places.items()) for start in range(0, len(group), most)]
 
 
@@ -136,10 +156,7 @@ def feed_many(ids: Sequence[Sequence[int]], step: int = 1) -> dict[str, "NDArray
     if step == 1:
         tokens = np.asarray(ids, dtype=np.int64)
         return {"input_ids": tokens, "attention_mask": np.ones_like(tokens)}
-    length = -(-max(map(len, ids)) // step) * step
-    tokens, mask = np.zeros((len(ids), length), np.int64), np.zeros((len(ids), length), np.int64)
-    for row, one in enumerate(ids):
-        tokens[row, : len(one)], mask[row, : len(one)] = one, 1
+    tokens, mask = padded(ids, rounded_up(max(map(len, ids)), step))
     return {"input_ids": tokens, "attention_mask": mask}
 
 

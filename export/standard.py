@@ -11,21 +11,24 @@ masks of bytes (the word embedding's 4 bits), and a product with a row that is s
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from crosswind.errors import ModelError
-from crosswind.export.fused import MICROSOFT
+from crosswind.export.calibration import Floats
+from crosswind.export.fused import ATTENTION, MICROSOFT, Graph
+from crosswind.export.weights import Constants, weights_of
 
 OPSET: Final = 20
 """The first with `Gelu`."""
 ROUNDED: Final = "/s8"
 JOINT: Final = "/qkv"
+MASK: Final = "attention/mask"
 MASKED: Final = np.float32(-1e9)
 STEPS: Final = ("abs", "largest", "even", "u8", "token", "scaled", "high", "back", "rest", "low", "big", "small")
 """Nodes of a product in `fused`, besides its last, `sum`."""
@@ -33,35 +36,23 @@ FIRST: Final = ("abs", "high")
 """Those that take the product's input."""
 
 
-@dataclass
-class _Rewriting:
+@dataclass(kw_only=True)
+class _Rewriting(Graph):
     """The graph while it is rewritten.
 
     Attributes:
-        constants: by name.
+        given: the values of the constants that there were, by name.
         sources: of each product, what goes into it.
         head: width of an attention head.
         thin: of an output with an axis put in, the one without.
         each: of an elementwise product with a matrix, both.
     """
 
-    constants: dict[str, onnx.TensorProto]
+    given: Constants
     sources: dict[str, str]
     head: int
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
     thin: dict[str, str] = field(default_factory=dict)
     each: dict[str, tuple[str, str]] = field(default_factory=dict)
-
-    def value(self, name: str) -> Any:
-        return numpy_helper.to_array(self.constants[name])
-
-    def constant(self, name: str, value: Any) -> str:
-        self.constants[name] = numpy_helper.from_array(np.asarray(value), name)
-        return name
-
-    def add(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(kind, list(inputs), [output], output, **attributes))
-        return output
 
 
 def is_fused(model: onnx.ModelProto) -> bool:
@@ -73,14 +64,16 @@ def standard(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same inputs and outputs; weights as float32. The model that is given is not changed.
 
     Raises:
-        ModelError: a node is neither standard nor one that `fused` makes.
+        ModelError: a node is neither standard nor one that `fused` makes now.
     """
     graph = model.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     products = {name.removesuffix(ROUNDED) for name in constants if name.endswith(ROUNDED)}
     firsts = {f"{name}/{step}": name for name in products for step in FIRST}
     sources = {firsts[node.name]: node.input[0] for node in graph.node if node.name in firsts}
-    new = _Rewriting(constants, sources, _head(graph))
+    given = {name: numpy_helper.to_array(tensor) for name, tensor in constants.items()}
+    new = _Rewriting(constants=constants, given=given, sources=sources, head=_head(graph))
+    _mask(new)
     gone = {f"{name}/{step}" for name in products for step in STEPS}
     for node in graph.node:
         if node.name not in gone:
@@ -103,9 +96,8 @@ def _rewrite(new: _Rewriting, node: onnx.NodeProto) -> None:
     if product.endswith(JOINT) and product in new.sources:
         return
     if product in new.sources:
-        matrix = new.value(f"{product}{ROUNDED}").astype(np.float32) * new.value(f"{product}/columns")
-        operands = [new.sources[product], new.constant(f"{product}/matrix", matrix)]
-        new.add("Add", [new.add("MatMul", operands, f"{product}/product"), f"{product}.bias"], last)
+        weights = weights_of(new.given, product)[f"{product}.weight"]
+        _dense(new, product, weights, new.given[f"{product}.bias"], last)
     elif node.op_type == "Split" and node.input[0].endswith(f"{JOINT}/sum"):
         _apart(new, node)
     elif node.op_type == "MultiHeadAttention":
@@ -131,39 +123,41 @@ def _rewrite(new: _Rewriting, node: onnx.NodeProto) -> None:
 def _apart(new: _Rewriting, node: onnx.NodeProto) -> None:
     """Query, key and value by a product each, the query already over the root of a head's width."""
     product = node.input[0].removesuffix("/sum")
-    matrix = new.value(f"{product}{ROUNDED}").astype(np.float32) * new.value(f"{product}/columns")
-    bias = new.value(f"{product}.bias")
-    for part, columns, offset in zip(node.output, np.split(matrix, 3, 1), np.split(bias, 3), strict=True):
-        factor = np.float32(1 / math.sqrt(new.head) if part.endswith("/query") else 1)
-        weights = new.constant(f"{part}/matrix", np.ascontiguousarray(columns * factor))
-        summed = new.add("MatMul", [new.sources[product], weights], f"{part}/product")
-        new.add("Add", [summed, new.constant(f"{part}/bias", offset * factor)], part)
+    weights = weights_of(new.given, product)
+    for name, part in zip(ATTENTION, node.output, strict=True):
+        own = product.replace(JOINT, f".attention.self.{name}")
+        factor = np.float32(1 / math.sqrt(new.head) if name == "query" else 1)
+        _dense(new, product, weights[f"{own}.weight"] * factor, weights[f"{own}.bias"] * factor, part)
+
+
+def _dense(new: _Rewriting, product: str, weights: Floats, bias: Floats, output: str) -> None:
+    """What goes into the product, times weights [outputs, inputs] turned, plus bias."""
+    matrix = new.constant(f"{output}/matrix", np.ascontiguousarray(weights.T))
+    turned = new.add("MatMul", [new.sources[product], matrix], f"{output}/product")
+    new.add("Add", [turned, new.constant(f"{output}/bias", bias)], output)
 
 
 def _attention(new: _Rewriting, node: onnx.NodeProto) -> None:
-    """Of query, key and value, [batch, length, width] each; no mask, see `fused`."""
+    """Of query, key and value, [batch, length, width] each, and the mask, which `fused` goes without."""
+    if len(node.input) != len(ATTENTION):
+        raise ModelError("attention takes a bias or a mask, as in graphs of an older export: export the model again")
     at = node.name
-    split = new.constant("attention/split", np.array([0, 0, -1, new.head], np.int64))
-    joint = new.constant("attention/joint", np.array([0, 0, -1], np.int64))
+    split, joint = new.integers(0, 0, -1, new.head), new.integers(0, 0, -1)
     query, key, value = (new.add("Reshape", [part, split], f"{part}/split") for part in node.input)
     query = new.add("Transpose", [query], f"{at}/rows", perm=[0, 2, 1, 3])
     key = new.add("Transpose", [key], f"{at}/columns", perm=[0, 2, 3, 1])
     value = new.add("Transpose", [value], f"{at}/values", perm=[0, 2, 1, 3])
-    scores = new.add("Add", [new.add("MatMul", [query, key], f"{at}/products"), _mask(new)], f"{at}/scores")
+    scores = new.add("Add", [new.add("MatMul", [query, key], f"{at}/products"), MASK], f"{at}/scores")
     mixed = new.add("MatMul", [new.add("Softmax", [scores], f"{at}/shares", axis=-1), value], f"{at}/mixed")
     new.add("Reshape", [new.add("Transpose", [mixed], f"{at}/back", perm=[0, 2, 1, 3]), joint], node.output[0])
 
 
-def _mask(new: _Rewriting) -> str:
+def _mask(new: _Rewriting) -> None:
     """0 for a token and `MASKED` for padding, [batch, 1, 1, length]: what attention adds to its scores."""
-    name = "attention/mask"
-    if not any(node.output[0] == name for node in new.nodes):
-        floats = new.add("Cast", ["attention_mask"], "attention/kept", to=TensorProto.FLOAT)
-        axes = new.constant("attention/axes", np.array([1, 2], np.int64))
-        wide = new.add("Unsqueeze", [floats, axes], "attention/wide")
-        gone = new.add("Sub", [new.constant("attention/one", np.float32(1)), wide], "attention/gone")
-        new.add("Mul", [gone, new.constant("attention/masked", MASKED)], name)
-    return name
+    floats = new.add("Cast", ["attention_mask"], "attention/kept", to=TensorProto.FLOAT)
+    wide = new.add("Unsqueeze", [floats, new.integers(1, 2)], "attention/wide")
+    gone = new.add("Sub", [new.constant("attention/one", np.float32(1)), wide], "attention/gone")
+    new.add("Mul", [gone, new.constant("attention/masked", MASKED)], MASK)
 
 
 def _bytes(new: _Rewriting) -> None:

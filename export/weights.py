@@ -45,7 +45,7 @@ def read_weights(graph: onnx.GraphProto) -> dict[str, Floats]:
         elif node.op_type == "MatMul" and weights in constants and not weights.endswith("/apart"):
             found[parameter(node.output[0])] = constants[weights].T.astype(np.float32)
     for name in [n.removesuffix("/s8") for n in constants if n.endswith("/s8") and not n.startswith("onnx::")]:
-        found |= _built(constants, name)
+        found |= weights_of(constants, name)
     return {name: np.ascontiguousarray(value) for name, value in found.items()}
 
 
@@ -56,8 +56,10 @@ def _surgical(constants: Constants, source: str, name: str) -> Floats:
     return _product(constants, name, f"{name}/scales", f"{smooth}_by", channels)
 
 
-def _built(constants: Constants, name: str) -> dict[str, Floats]:
-    """A product of `fused`: query, key and value are one."""
+def weights_of(constants: Constants, name: str) -> dict[str, Floats]:
+    """Of a product of `fused`, by the names of the network: its matrix [outputs, inputs]. Query, key and value are one
+    product: three matrices and three biases.
+    """
     matrix = _product(constants, name, f"{name}/columns", f"{name}/by", f"{name}/channels").T
     if not name.endswith("/qkv"):
         return {f"{name}.weight": matrix}

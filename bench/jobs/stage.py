@@ -72,12 +72,13 @@ class Services:
 
     Attributes:
         pids: name -> process id of the service's first process.
-        model: the bundle that the workers serve.
+        model, device: the bundle that the workers serve, and where.
     """
 
     kafka: str
     postgres: str
     model: str
+    device: str
     folder: Path
     pids: dict[str, int]
 
@@ -85,8 +86,8 @@ class Services:
         """Settings of a job with topics and a group of its own."""
         names = {topic: f"{name}.{topic.split('_')[0]}" for topic in ("raw_topic", "scored_topic", "alerts_topic")}
         return load_settings({
-            "kafka": self.kafka, "database_url": self.postgres, "model": self.model, "group": name,
-            "partitions": partitions, "data_dir": self.folder, **names, **more,
+            "kafka": self.kafka, "database_url": self.postgres, "model": self.model, "device": self.device,
+            "group": name, "partitions": partitions, "data_dir": self.folder, **names, **more,
         })  # fmt: skip
 
 
@@ -116,7 +117,7 @@ def fill(kafka: str, topic: str, number: int, density: float = DENSITY) -> None:
 
 
 @contextmanager
-def services(embedded: bool, model: str, folder: Path) -> Iterator[Services]:
+def services(embedded: bool, model: str, device: str, folder: Path) -> Iterator[Services]:
     """A broker and a migrated database."""
     with ExitStack() as stack:
         broker: Any
@@ -137,7 +138,7 @@ def services(embedded: bool, model: str, folder: Path) -> Iterator[Services]:
             postmaster = psutil.Process(int(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())).ppid()
         engine.dispose()
         pids = {"Postgres": postmaster, "Kafka": broker._process.pid}
-        yield Services(address, url, model, folder, pids)
+        yield Services(address, url, model, device, folder, pids)
 
 
 def empty(engine: Engine) -> None:
@@ -187,6 +188,7 @@ def job(name: str, settings: Settings, log: Path, python: Path | None = None) ->
     names = (
         "kafka",
         "model",
+        "device",
         "raw_topic",
         "scored_topic",
         "alerts_topic",

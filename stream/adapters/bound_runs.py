@@ -15,6 +15,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from crosswind.export.running import by_length, padded, rounded_up
+
 ROWS = 32
 """Articles per run."""
 STEP = 16
@@ -52,15 +54,11 @@ class BoundRuns:
             texts: token ids, special tokens included.
         """
         found: list[list[NDArray[Any]]] = [[] for _ in texts]
-        by_length: dict[int, list[int]] = {}
-        for place, ids in enumerate(texts):
-            by_length.setdefault(padded_length(len(ids)), []).append(place)
-        for length, places in sorted(by_length.items()):
-            for start in range(0, len(places), self._rows):
-                chunk = places[start : start + self._rows]
-                outputs = self._run([texts[place] for place in chunk], length)
-                for row, place in enumerate(chunk):
-                    found[place] = [output[row : row + 1] for output in outputs]
+        for group in by_length(texts, self._rows, STEP):
+            chunk = [texts[place] for place in group]
+            outputs = self._run(chunk, padded_length(len(chunk[0])))
+            for row, place in enumerate(group):
+                found[place] = [output[row : row + 1] for output in outputs]
         return found
 
     def _run(self, texts: Sequence[Ids], length: int) -> list[NDArray[Any]]:
@@ -90,13 +88,9 @@ def padded_length(tokens: int) -> int:
     >>> [padded_length(tokens) for tokens in (0, 1, 16, 17)]
     [16, 16, 16, 32]
     """
-    return max(STEP, -(-tokens // STEP) * STEP)
+    return rounded_up(tokens, STEP)
 
 
 def fill(texts: Sequence[Ids], length: int, rows: int = ROWS) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Ids and mask, int64 [rows, length] each; rows that are left over repeat the first text."""
-    tokens, mask = np.zeros((rows, length), np.int64), np.zeros((rows, length), np.int64)
-    for row in range(rows):
-        ids = texts[row] if row < len(texts) else texts[0]
-        tokens[row, : len(ids)], mask[row, : len(ids)] = ids, 1
-    return tokens, mask
+    return padded([*texts, *[texts[0]] * (rows - len(texts))], length)

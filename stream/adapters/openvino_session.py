@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crosswind.errors import BundleError, ModelError, ProviderError
-from crosswind.export.running import feed_many, open_graph
+from crosswind.export.running import feed_many, open_graph, same_alone
 
 OPENVINO: Final = "OpenVINO"
 """How the provider is called in logs and metrics."""
@@ -35,7 +35,6 @@ TOGETHER: Final = 16
 LENGTHS: Final = (4, 20, 32)
 COMPANY: Final = (2, 3, TOGETHER)
 """Tokens, and texts, of the runs that are tried with and without company: a shape's first run takes 20 ms."""
-Outputs = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,34 +98,19 @@ class OpenVinoSession:
         found = request.infer(dict(feed), share_inputs=True, share_outputs=True)
         return [np.array(found[name]) for name in names]  # the next run writes over what is shared
 
-    def _all(self, texts: Sequence[Sequence[int]]) -> Outputs:
-        names = [output.name for output in self._outputs]
-        return dict(zip(names, self.run(names, feed_many(texts, STEP)), strict=True))
-
     def _try(self, path: Path, trial: Sequence[Sequence[int]]) -> int:
         reference = open_graph(path)
         names = [output.name for output in self._outputs]
-        pairs = [(self._all([ids]), reference.run(names, feed_many([ids]))) for ids in trial]
+        pairs = [(self.run(names, feed_many([ids], STEP)), reference.run(names, feed_many([ids]))) for ids in trial]
         for place, name in enumerate(names):
-            own = np.concatenate([found[name] for found, _ in pairs])
-            other = np.concatenate([expected[place] for _, expected in pairs])
+            own, other = (np.concatenate([outputs[place] for outputs in side]) for side in zip(*pairs, strict=True))
             off = float(np.linalg.norm(own - other) / np.linalg.norm(other))
             if not off <= UNLIKE:
                 raise ProviderError(f"OpenVINO {_version()} gives {name!r} of {path} {off:.3f} away from ONNX "
                                     f"Runtime's, allowed is {UNLIKE}: use --device cpu")  # fmt: skip
-        return TOGETHER if all(self._alone_as_beside(trial, length) for length in LENGTHS) else 1
-
-    def _alone_as_beside(self, trial: Sequence[Sequence[int]], length: int) -> bool:
-        """Whether texts of this length give the same bits alone and in runs of two and more."""
-        texts = [_cut(trial, start, length - start % STEP) for start in range(TOGETHER)]
-        alone = [self._all([text]) for text in texts]
-        for rows in COMPANY:
-            beside = self._all(texts[:rows])
-            if not all(
-                np.array_equal(beside[name][row], alone[row][name][0]) for name in beside for row in range(rows)
-            ):
-                return False
-        return True
+        shared = [[_cut(trial, start, length - start % STEP) for start in range(rows)]
+                  for length in LENGTHS for rows in COMPANY]  # fmt: skip
+        return TOGETHER if all(same_alone(self, texts, STEP) for texts in shared) else 1
 
 
 def _cut(trial: Sequence[Sequence[int]], start: int, length: int) -> list[int]:
@@ -175,8 +159,10 @@ def _graph(path: Path) -> bytes:
         elif any(node.op_type in ("MatMulInteger", "DynamicQuantizeLinear") for node in model.graph.node):
             raise ProviderError(f"{path} rounds activations for ONNX Runtime: OpenVINO runs fp32 bundles and the int8 "
                                 "ones of BERT encoders; use --device cpu")  # fmt: skip
-    except ModelError:
+    except ProviderError:
         raise
+    except ModelError as error:
+        raise ProviderError(f"{path}: {error}; or use --device cpu") from None
     except Exception as error:  # protobuf's DecodeError is no public name
         raise BundleError(f"OpenVINO cannot load {path}: {_last_line(error)}") from None
     return bytes(model.SerializeToString())

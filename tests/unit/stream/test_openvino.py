@@ -146,6 +146,20 @@ def test_texts_run_alone_where_company_would_change_a_bit(
 
 
 @there
+def test_a_graph_of_an_older_export_is_refused_and_runs_on_onnx_runtime(ids: list[list[int]], tmp_path: Path) -> None:
+    """Its attention took a bias: not what the rewriting knows."""
+    model, path = onnx.load(str(SHIPPED / MODEL)), tmp_path / "m.onnx"
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros(3 * 384, np.float32), "bias"))
+    for node in model.graph.node:
+        if node.op_type == "MultiHeadAttention":
+            node.input.append("bias")
+    onnx.save(model, str(path))
+    with pytest.raises(ProviderError, match="older export"):
+        open_session(path, "openvino", "int8", 1, ids[:3])
+    assert open_session(path, "openvino,cpu", "int8", 1, ids[:3]).get_providers() == [CPU]
+
+
+@there
 @pytest.mark.parametrize("content", [b"", b"no graph"])
 def test_a_file_that_is_no_graph_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(content)
