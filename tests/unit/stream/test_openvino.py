@@ -1,9 +1,11 @@
 """OpenVINO in ONNX Runtime's place: the same answers, the same bits in any company, refused where it is not fit."""
 
 import random
+import re
 import subprocess
 import sys
 import threading
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from crosswind.stream.adapters.onnx_scorer import OnnxScorer
 from crosswind.stream.adapters.openvino_session import OPENVINO, TOGETHER, OpenVinoSession
 from crosswind.stream.adapters.providers import CPU, open_session
 
+ROOT = Path(__file__).resolve().parents[3]
 OUTPUTS = ["topic", "sentiment", "embedding", "meaning"]
 TEXTS = [row.text for row in written_test()][::9]
 
@@ -175,6 +178,25 @@ def test_its_statistics_service_is_never_loaded() -> None:
         "assert not [name for name in sys.modules if name.startswith('openvino_telemetry.')]"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@there
+def test_it_needs_no_package_that_only_training_has() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    extras = {name: {_package(line) for line in lines} for name, lines in project["optional-dependencies"].items()}
+    missing = sorted(extras["train"] - extras["openvino"] - {_package(line) for line in project["dependencies"]})
+    assert {"torch", "transformers"} <= set(missing)
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({missing!r})); "
+        "from crosswind.export.bundle import SHIPPED; from crosswind.stream.adapters.onnx_scorer import OnnxScorer; "
+        "OnnxScorer(SHIPPED, 'openvino', 1).close()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def _package(requirement: str) -> str:
+    return re.split(r"[^\w-]", requirement)[0].replace("-", "_")
 
 
 def test_where_it_is_not_installed_the_error_says_how(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
