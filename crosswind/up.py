@@ -96,6 +96,7 @@ def _run(settings: Settings, held: Claim, play_feed: bool, stack: contextlib.Exi
     watch.until(lambda: _answers(f"{worker}/health/ready"), "worker", worker_port)
     tqdm.write(f"dashboard: {dashboard}/")
     printer = _AlertPrinter(engine, settings.run)
+    printer.once()  # before the feed: what comes of it is news
     feed = _FeedThread(settings, kafka) if play_feed else None
     if feed:
         feed.start()
@@ -190,16 +191,15 @@ class _AlertPrinter:
 
     def __init__(self, engine: Engine, run: str) -> None:
         self._engine, self._run, self._told = engine, run, Told()
-        self._seq = last_seq(engine, run)
+        self._seq: int | None = None
         self._pause = self._next = 0.0
-        known = min(self._seq, REMEMBERED)
-        for alert in transitions_after(engine, run, self._seq - known, known):
-            self._told.tell(Filter(), alert)
 
     def once(self) -> None:
         if time.monotonic() < self._next:
             return
         try:
+            if self._seq is None:
+                self._seq = self._remember()
             found = transitions_after(self._engine, self._run, self._seq, 100)
         except DatabaseError as error:
             if not self._pause:  # said once for an outage
@@ -213,6 +213,14 @@ class _AlertPrinter:
             news = over(alert) or not self._told.knows(alert)
             if self._told.tell(Filter(), alert) and news:
                 tqdm.write(describe(alert))
+
+    def _remember(self) -> int:
+        """Takes up what was told before; returns the last transition of it."""
+        last = last_seq(self._engine, self._run)
+        known = min(last, REMEMBERED)
+        for alert in transitions_after(self._engine, self._run, last - known, known):
+            self._told.tell(Filter(), alert)
+        return last
 
 
 def describe(alert: Alert) -> str:

@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.consumer.fetcher import OffsetResetStrategy
+from aiokafka.consumer.subscription_state import TopicPartitionState
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import NewTopic
 
-from crosswind.stream.adapters.kafka.chunks import ChunkConsumerThread
+from crosswind.stream.adapters.kafka.chunks import ChunkConsumer, ChunkConsumerThread
 from tests.processes import PATIENCE
 
 RECORDS = 10
@@ -111,6 +115,32 @@ def test_each_partition_is_read_again_from_where_it_stands(kafka: str) -> None:
             assert await _seek(member) == {committed: 7, fresh: None, cut: None}
             found = {part: await member.position(part) for part in (committed, fresh, cut)}
             assert found == {committed: 7, fresh: 0, cut: 4}, "the committed offset, or the first that there still is"
+        finally:
+            await member.stop()
+
+    _run(scene())
+
+
+def test_a_position_that_is_being_reset_ends_no_worker(kafka: str) -> None:
+    """Faust looks at all positions now and then. In the middle of a reset there is none, and that ended the worker."""
+    topic = _topic(kafka, 1)
+    part = TopicPartition(topic, 0)
+
+    async def scene() -> None:
+        member = await _member(kafka, topic)
+        try:
+            await _take(member, RECORDS)
+            state: TopicPartitionState = member._subscription.subscription.assignment.state_value(part)
+            state.await_reset(OffsetResetStrategy.EARLIEST)
+            consumer = ChunkConsumer.__new__(ChunkConsumer)  # without Faust's app and a thread
+            thread = ChunkConsumerThread.__new__(ChunkConsumerThread)
+            topics = SimpleNamespace(acks_enabled_for=lambda topic: True)
+            limits = {"time_started": 0.0, "tp_fetch_request_timeout_secs": 60.0}
+            thread.__dict__.update(_consumer=member, consumer=consumer, **limits)
+            consumer.__dict__.update(_thread=thread, app=SimpleNamespace(monitor=object(), topics=topics))
+            with pytest.raises(AssertionError):
+                thread.verify_event_path(0.0, part)  # Faust's
+            consumer.verify_event_path(0.0, part)
         finally:
             await member.stop()
 

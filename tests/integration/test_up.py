@@ -161,7 +161,7 @@ def test_up_in_a_folder_with_a_space_and_a_worker_elsewhere(
 
 
 def test_a_database_that_is_away_is_said_once(engine: Engine, capsys: pytest.CaptureFixture[str]) -> None:
-    printer, asked = _AlertPrinter(engine, "live"), 0
+    printer, asked = _AlertPrinter(engine, "live"), 0  # it dies as early as that: before the first look
     with engine.begin() as connection:
         connection.execute(text("ALTER TABLE transition RENAME TO gone"))
 
@@ -182,11 +182,14 @@ def test_a_crisis_is_printed_once_by_whatever_is_not_silenced(
     engine: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     printer = _AlertPrinter(engine, "live")
+    printer.once()
     fire(engine, alert(1, topic="*", entity="Tesla", silenced=True), alert(2, "inc2", group="inc1", leads=False),
          alert(3, "inc3", topic="fraud", group="inc1", leads=False))  # fmt: skip
     printer.once()
     assert capsys.readouterr().out.count("\n") == 1
     after = _AlertPrinter(engine, "live")  # as after a restart
+    after.once()
+    assert not capsys.readouterr().out
     fire(engine, alert(4, "inc2", group="inc1", leads=False, state="resolved", cause="resolved"))
     after.once()
     assert capsys.readouterr().out.startswith("resolved")

@@ -19,6 +19,8 @@ of Faust: groups, rebalances, agents, flow control, commits. What is replaced, a
  - Where a log is shorter than what is committed (its end was lost with a disk), what comes now is committed all
    the same.
  - Faust's monitor is not told how far each partition goes: nobody asks it, and it may be gone when it is asked for.
+ - Faust's own look for partitions that stand still is not taken: it only logs, its clocks are of two kinds, and it ends
+   the worker where a rebalance has just reset a position. `crosswind.stream.health` watches the offsets instead.
 """
 
 import asyncio
@@ -221,6 +223,9 @@ class ChunkConsumer(driver.Consumer):
         if done:
             self._durable.update(offsets)
         return done
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing: see the module's docstring."""
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Nothing: see the module's docstring."""
