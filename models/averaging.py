@@ -1,10 +1,11 @@
-"""The mean of models that were trained on from one another: often better than each, and easier to round to int8.
+"""The mean of models that were trained from one base: often better than each, and easier to round to int8.
 
 Wortsman et al., Model soups: averaging weights of multiple fine-tuned models improves accuracy without increasing
 inference time, ICML 2022. What two models share bit by bit, such as word embeddings that stood still, stays as it is.
+Two cuts of one vocabulary may differ then, and the mean has that of the first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -19,17 +20,19 @@ def average(folders: Sequence[Path], out: Path, validation: Sequence[Row]) -> Ma
     """Write the MODEL_DIR with the mean weights of others, calibrated on `validation`.
 
     Raises:
-        ModelError: fewer than two were given, one cannot be read, or they are not of one shape, tokenizer and heads.
+        ModelError: fewer than two were given, one cannot be read, they are not of one shape and heads, or of two
+            vocabularies whose word embeddings have moved.
     """
     if len(folders) < 2:
         raise ModelError("an average needs two MODEL_DIRs at least")
     network, tokenizer, manifest = load_model(folders[0])
     others = [load_model(folder) for folder in folders[1:]]
     for folder, (other, theirs, said) in zip(folders[1:], others, strict=True):
-        same = said.tasks == manifest.tasks and theirs.get_vocab() == tokenizer.get_vocab()
-        if not same or _shapes(other) != _shapes(network):
-            raise ModelError(f"{folder}: not of the same layers, vocabulary and heads as {folders[0]}; average models "
-                             "that were trained on from one another")  # fmt: skip
+        if said.tasks != manifest.tasks or _shapes(other) != _shapes(network):
+            raise ModelError(f"{folder}: not of the same layers and heads as {folders[0]}; average models that were "
+                             "trained from one base")  # fmt: skip
+        if theirs.get_vocab() != tokenizer.get_vocab():
+            _take_vocabulary(other, theirs.get_vocab(), network, tokenizer.get_vocab(), folder)
     _to_mean(network, [other for other, _, _ in others])
     kept = Manifest(
         manifest.base, manifest.tasks, manifest.max_tokens, manifest.prefix, manifest.pooling,
@@ -42,7 +45,29 @@ def average(folders: Sequence[Path], out: Path, validation: Sequence[Row]) -> Ma
 
 
 def _shapes(network: Network) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in network.state_dict().items()}
+    """The shapes of all that does not depend on the vocabulary."""
+    pieces = _pieces(network)
+    return {name: tensor.shape for name, tensor in network.state_dict(keep_vars=True).items() if tensor is not pieces}
+
+
+def _pieces(network: Network) -> torch.Tensor:
+    """The word embeddings, [pieces, width]."""
+    weight = network.encoder.get_input_embeddings().weight
+    assert isinstance(weight, torch.Tensor)
+    return weight
+
+
+def _take_vocabulary(
+    other: Network, theirs: Mapping[str, int], network: Network, ours: Mapping[str, int], folder: Path
+) -> None:
+    """Gives `other` the word embeddings of `network`, which must say the same of every piece that both know."""
+    shared = sorted(ours.keys() & theirs.keys())
+    ids = [torch.tensor([vocabulary[piece] for piece in shared], dtype=torch.long) for vocabulary in (ours, theirs)]
+    mine, its = _pieces(network), _pieces(other)
+    if not shared or not torch.equal(mine[ids[0]], its[ids[1]]):
+        raise ModelError(f"{folder}: its vocabulary is another one, and its word embeddings have moved; average it "
+                         "with models that have the same vocabulary")  # fmt: skip
+    other.encoder.set_input_embeddings(network.encoder.get_input_embeddings())
 
 
 @torch.no_grad()

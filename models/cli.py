@@ -228,14 +228,15 @@ def restore(
 
 @app.command()
 def average(
-    models: Annotated[list[Path], typer.Argument(help="MODEL_DIRs that were trained on from one another.")],
+    models: Annotated[list[Path], typer.Argument(help="MODEL_DIRs of one base; one named twice weighs twice.")],
     out: Annotated[Path, typer.Option(help="Folder for the MODEL_DIR.")],
     data: Data = None,
     seed: Annotated[int, typer.Option(help="Seed of the fillings that it is calibrated on.")] = 0,
 ) -> None:
     """Average the weights of trained models, and calibrate the mean on the held-out parts.
 
-    The mean of a model and of what it was trained on to is often better than both, and easier to round to int8.
+    The mean of a model and of what it was trained on to is often better than both, and easier to round to int8. So is
+    that of two trainings of one base, where the vocabulary is the first's.
 
     Example: crosswind average runs/first runs/second --out runs/mean
     """

@@ -1,5 +1,6 @@
 """The mean of models: weights, calibration, what shaped it, and models that do not fit."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from crosswind.errors import ModelError
 from crosswind.models.rows import Row
 
 torch = pytest.importorskip("torch", reason="needs crosswind[train]")
+
+from tokenizers import Tokenizer  # noqa: E402
+from transformers import PreTrainedTokenizerFast  # noqa: E402
 
 from crosswind.models.averaging import average  # noqa: E402
 from crosswind.models.network import load_model, read_manifest, save_model  # noqa: E402
@@ -59,7 +63,7 @@ def test_one_model_or_others_that_do_not_fit_are_refused(first: Path, tmp_path: 
     manifest.tasks = manifest.tasks[:1]
     network.heads = torch.nn.ModuleDict({manifest.tasks[0].name: network.heads[manifest.tasks[0].name]})
     save_model(tmp_path / "other", network, tokenizer, manifest)
-    with pytest.raises(ModelError, match="trained on from one another"):
+    with pytest.raises(ModelError, match="trained from one base"):
         average([first, tmp_path / "other"], tmp_path / "mean", ROWS)
     assert not (tmp_path / "mean").exists()
 
@@ -71,3 +75,40 @@ def test_it_speaks_the_languages_of_all(first: Path, second: Path, tmp_path: Pat
     save_model(second, network, tokenizer, manifest)
     mean = average([first, second], tmp_path / "mean", ROWS)
     assert mean.languages == sorted(known | {"ro", "de"}) != sorted(known)
+
+
+def _other_vocabulary(folder: Path, out: Path, moved: float = 0.0) -> Path:
+    """The same model with two pieces of its vocabulary in each other's place, embeddings and all."""
+    network, _, manifest = load_model(folder)
+    raw = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    pieces = raw["model"]["vocab"]
+    one, two = len(pieces) - 1, len(pieces) - 2
+    if isinstance(pieces, dict):
+        names = {number: piece for piece, number in pieces.items()}
+        pieces[names[one]], pieces[names[two]] = two, one
+    else:
+        pieces[one], pieces[two] = pieces[two], pieces[one]
+    weight = network.encoder.get_input_embeddings().weight
+    with torch.no_grad():
+        weight[[one, two]] = weight[[two, one]]
+        weight[one] += moved
+        network.heads["sentiment"].bias += 2
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(raw)), pad_token="<pad>")
+    save_model(out, network, tokenizer, manifest)
+    return out
+
+
+def test_models_of_two_vocabularies_share_their_pieces(first: Path, tmp_path: Path) -> None:
+    second = _other_vocabulary(first, tmp_path / "second")
+    average([first, second], tmp_path / "mean", ROWS)
+    (mine, pieces, _), (mean, theirs, _) = load_model(first), load_model(tmp_path / "mean")
+    assert theirs.get_vocab() == pieces.get_vocab() != load_model(second)[1].get_vocab()
+    assert torch.equal(mean.encoder.get_input_embeddings().weight, mine.encoder.get_input_embeddings().weight)
+    assert torch.allclose(mean.heads["sentiment"].bias, mine.heads["sentiment"].bias + 1)
+
+
+def test_another_vocabulary_whose_pieces_have_moved_is_refused(first: Path, tmp_path: Path) -> None:
+    second = _other_vocabulary(first, tmp_path / "second", moved=0.5)
+    with pytest.raises(ModelError, match="word embeddings have moved"):
+        average([first, second], tmp_path / "mean", ROWS)
+    assert not (tmp_path / "mean").exists()
