@@ -148,10 +148,13 @@ def _version() -> str:
 
 
 def _graph(path: Path) -> bytes:
-    import onnx
+    try:
+        import onnx
 
-    from crosswind.export.standard import is_fused, standard
-
+        from crosswind.export.standard import is_fused, standard
+    except ImportError as error:
+        raise ProviderError(f"--device openvino needs {error.name}, too: pip install 'crosswind[openvino]', or use "
+                            "--device cpu") from None  # fmt: skip
     try:
         model = onnx.load(str(path))
         if is_fused(model):

@@ -62,6 +62,12 @@ def test_the_graph_in_standard_operators_gives_what_the_int8_graph_gives(ids: li
         assert np.linalg.norm(found - expected) < 0.02 * np.linalg.norm(expected)
 
 
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ProviderError, match=r"needs onnx, too: pip install 'crosswind\[openvino\]'"):
+        openvino_session._graph(SHIPPED / MODEL)
+
+
 def test_an_operator_that_the_export_does_not_make_is_refused() -> None:
     model = onnx.load(str(SHIPPED / MODEL))
     next(node for node in model.graph.node if node.op_type == "MultiHeadAttention").op_type = "PackedAttention"
