@@ -13,9 +13,8 @@ ONNX Runtime (`--device cpu`), and in bfloat16 (`--device openvino`) where that 
 
 Bars: ours reaches at least 6 times transformers' `pipeline()` one by one with the same weights on ONNX Runtime, on its
 faster device 12 times that of the teacher it was distilled from (--teacher; a bundle that was not distilled is its
-own), gives on each device the labels of the same
-weights in fp32 to at least 99 % (all texts of the corpus's test half, of whatever length), and reaches at least 60 % of
-the int8 matrix products that this machine can do.
+own), gives on each device the labels of the same weights in fp32 to at least 99 % (all texts of the corpus's test half,
+of whatever length), and reaches at least 60 % of the int8 matrix products that this machine can do.
 """
 
 import argparse
@@ -25,50 +24,41 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.figures import write_figures
+from bench.jobs.contenders import (
+    HEADS,
+    SHAPES,
+    Answers,
+    Contender,
+    int8_speed,
+    openvino_int8,
+    pipeline,
+    plain_int8,
+    served,
+    single,
+)
 from crosswind.errors import ProviderError
 from crosswind.export.bundle import MODEL, SHIPPED, verify
-from crosswind.export.running import encode, feed, open_graph
+from crosswind.export.running import encode
 from crosswind.stream.adapters.onnx_scorer import OnnxScorer
 
 SPEED, TEACHER_SPEED, AGREEMENT, LIMIT_SHARE = 6.0, 12.0, 0.99, 0.60
-HEADS = ("topic", "sentiment")
 PRODUCTS = ("MatMulInteger", "MatMulIntegerToFloat", "MatMul")
 COLUMNS = (("texts_per_second", 1), ("times", 2), ("agreement", 4))
 DEVICES = {"cpu": "int8, ONNX Runtime", "openvino": "bfloat16, OpenVINO"}
 DEFAULT_MODELS = (Path("runs/shipped"), Path("runs/trim"))
-SHAPES = ((512, 384, 1536), (512, 1536, 384), (1024, 1024, 1024), (2048, 2048, 2048))
-"""Rows, inputs and outputs of the products that the limit is looked for with: the model's own, and larger ones."""
-
-Answers = dict[str, list[str]]
 Bar = tuple[str, str, bool]
 """What is to be reached, what was measured, whether it holds."""
-
-
-@dataclass
-class Contender:
-    """One way of scoring the texts; `run` answers all of them. Without one, `note` says why it is not measured."""
-
-    name: str
-    run: Callable[[], Answers] | None
-    note: str = ""
-    seconds: float = float("inf")
-    answers: Answers | None = None
 
 
 def main() -> int:
@@ -77,7 +67,7 @@ def main() -> int:
     verify(options.bundle)
     texts = _texts(options.bundle, options.texts)
     scorers = _scorers(options)
-    ours = [Contender(_name(device), partial(_ours, scorer, texts)) for device, scorer in scorers.items()]
+    ours = [Contender(_name(device), partial(served, scorer, texts)) for device, scorer in scorers.items()]
     with tempfile.TemporaryDirectory() as folder:
         others = _others(options, texts, Path(folder))
         limit = _race([*others, *ours], options)
@@ -107,9 +97,9 @@ def _agreement(folder: Path, scorer: OnnxScorer) -> float:
     from crosswind.export.texts import written_test
 
     texts = [row.text for row in written_test()]
-    fp32 = _pipeline(folder, texts, 32, "").run
+    fp32 = pipeline(folder, texts, 32, "").run
     assert fp32 is not None
-    return _agreeing(fp32(), _ours(scorer, texts))
+    return _agreeing(fp32(), served(scorer, texts))
 
 
 def _agreeing(some: Answers, others: Answers) -> float:
@@ -138,14 +128,14 @@ def _others(options: argparse.Namespace, texts: list[str], folder: Path) -> list
     write_graph(source.module, fp32)
     threads = options.threads
     found = [
-        _pipeline(options.model_dir, texts, 1, "transformers pipeline(), one by one"),
-        _pipeline(options.model_dir, texts, 32, "transformers pipeline(), batches of 32"),
-        Contender("ONNX Runtime fp32, one by one", _single(fp32, source, texts, threads)),
-        *_plain_int8(fp32, source, texts, threads),
-        _openvino(fp32, source, texts, threads),
+        pipeline(options.model_dir, texts, 1, "transformers pipeline(), one by one"),
+        pipeline(options.model_dir, texts, 32, "transformers pipeline(), batches of 32"),
+        Contender("ONNX Runtime fp32, one by one", single(fp32, source, texts, threads)),
+        *plain_int8(fp32, source, texts, threads),
+        openvino_int8(fp32, source, texts, threads),
     ]
     if options.teacher:
-        found.append(_pipeline(options.teacher, texts, 1, "the teacher's pipeline(), one by one"))
+        found.append(pipeline(options.teacher, texts, 1, "the teacher's pipeline(), one by one"))
     return found
 
 
@@ -161,36 +151,6 @@ def _race(contenders: list[Contender], options: argparse.Namespace) -> float:
             contender.seconds = min(contender.seconds, time.perf_counter() - started)
         limit = max(limit, *(int8_speed(shape, options.threads) for shape in SHAPES))
     return limit
-
-
-def int8_speed(shape: tuple[int, int, int], threads: int, seconds: float = 0.4) -> float:
-    """Multiplications a second of u8 × s8 products in ONNX Runtime, each thread with products of its own."""
-    rows, inputs, outputs = shape
-    rng = np.random.default_rng(0)
-    weights = numpy_helper.from_array(rng.integers(-127, 128, (inputs, outputs)).astype(np.int8), "w")
-    graph = helper.make_graph(
-        [helper.make_node("MatMulInteger", ["x", "w"], ["y"])], "product",
-        [helper.make_tensor_value_info("x", TensorProto.UINT8, [rows, inputs])],
-        [helper.make_tensor_value_info("y", TensorProto.INT32, [rows, outputs])], [weights],
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    single = ort.SessionOptions()
-    single.intra_op_num_threads = 1
-    session = ort.InferenceSession(model.SerializeToString(), single, providers=["CPUExecutionProvider"])
-    x = rng.integers(0, 256, (rows, inputs)).astype(np.uint8)
-
-    def work(_: int) -> int:
-        done, ends = 0, time.perf_counter() + seconds
-        while time.perf_counter() < ends:
-            session.run(None, {"x": x})
-            done += 1
-        return done
-
-    with ThreadPoolExecutor(threads) as pool:
-        session.run(None, {"x": x})
-        started = time.perf_counter()
-        runs = sum(pool.map(work, range(threads)))
-        return runs * rows * inputs * outputs / (time.perf_counter() - started)
 
 
 def _share(bundle: Path, texts: list[str], ours: Contender, limit: float) -> dict[str, float]:
@@ -270,149 +230,6 @@ def _row(contender: Contender, base: Contender | None, count: int) -> dict[str, 
     return row
 
 
-def _ours(scorer: OnnxScorer, texts: Sequence[str]) -> Answers:
-    scores = scorer.score(texts)
-    return {"topic": [score.topic for score in scores], "sentiment": [score.sentiment.value for score in scores]}
-
-
-def _pipeline(folder: Path, texts: list[str], batch: int, name: str) -> Contender:
-    """transformers' own `pipeline()` over the same weights: both heads' logits side by side, as one classifier."""
-    import torch
-    from transformers import AutoTokenizer, PreTrainedModel, TextClassificationPipeline
-    from transformers.modeling_outputs import SequenceClassifierOutput
-
-    from crosswind.export.sources import load_source
-
-    source = load_source(folder)
-    labels = [f"{head.name}/{label}" for head in source.heads for label in head.labels]
-
-    class Both(PreTrainedModel):  # type: ignore[misc]
-        config_class = type(source.module.config)
-        _supports_sdpa = True
-
-        def __init__(self) -> None:
-            config = source.module.config
-            config.num_labels, config.id2label = len(labels), dict(enumerate(labels))
-            super().__init__(config)
-            self.module = source.module
-
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **_: Any) -> SequenceClassifierOutput:
-            found = self.module(input_ids, attention_mask)
-            return SequenceClassifierOutput(logits=torch.cat([found[head.name] for head in source.heads], 1))
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    pipe = TextClassificationPipeline(model=Both().eval(), tokenizer=tokenizer, device="cpu")
-
-    def run() -> Answers:
-        calls = {"top_k": None, "function_to_apply": "none", "truncation": True, "max_length": source.max_tokens}
-        found = pipe(texts, batch_size=batch, **calls) if batch > 1 else [pipe([text], **calls)[0] for text in texts]
-        logits = [{item["label"]: item["score"] for item in row} for row in found]
-        return _labels(source, {
-            h.name: np.asarray([[row[f"{h.name}/{label}"] for label in h.labels] for row in logits], np.float32)
-            for h in source.heads
-        })  # fmt: skip
-
-    return Contender(name, run)
-
-
-def _single(graph: Path, source: Any, texts: Sequence[str], threads: int) -> Callable[[], Answers]:
-    """One text per run, `threads` runs at the same time, as serving does."""
-    session = open_graph(graph)
-
-    def run() -> Answers:
-        ids = encode(source.tokenizer, texts, source.max_tokens)
-        with ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(lambda one: session.run(list(HEADS), feed(one)), ids))
-        return _labels(source, {head: np.concatenate([row[n] for row in found]) for n, head in enumerate(HEADS)})
-
-    return run
-
-
-def _plain_int8(fp32: Path, source: Any, texts: Sequence[str], threads: int) -> list[Contender]:
-    """ONNX Runtime's own dynamic int8. Fast, but a score there depends on its batch."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    plain = fp32.with_name("plain.onnx")
-    quantize_dynamic(fp32, plain, weight_type=QuantType.QInt8)
-    session = open_graph(plain, threads)
-    note = "scores move with the batch"
-    return [
-        Contender("ONNX Runtime dynamic int8, batches of 32", _batched(session, source, texts, 32, False), note),
-        Contender("ONNX Runtime dynamic int8, sorted by length, of 8", _batched(session, source, texts, 8, True), note),
-    ]
-
-
-def _batched(session: Any, source: Any, texts: Sequence[str], size: int, by_length: bool) -> Callable[[], Answers]:
-    def run() -> Answers:
-        ids = encode(source.tokenizer, texts, source.max_tokens)
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i])) if by_length else list(range(len(ids)))
-        logits: dict[str, list[Any]] = {head: [None] * len(ids) for head in HEADS}
-        for start in range(0, len(order), size):
-            chunk = order[start : start + size]
-            tokens, mask = _padded([ids[i] for i in chunk], source.module.config.pad_token_id)
-            found = session.run(list(HEADS), {"input_ids": tokens, "attention_mask": mask})
-            for head, values in zip(HEADS, found, strict=True):
-                for i, row in zip(chunk, values, strict=True):
-                    logits[head][i] = row
-        return _labels(source, {head: np.asarray(rows) for head, rows in logits.items()})
-
-    return run
-
-
-def _openvino(fp32: Path, source: Any, texts: Sequence[str], threads: int) -> Contender:
-    """OpenVINO's static int8 by NNCF, calibrated with texts that are not measured, requests side by side."""
-    name = "OpenVINO int8 (NNCF), one by one"
-    try:
-        import nncf
-        import openvino as ov
-    except ModuleNotFoundError as error:
-        return Contender(name, None, f"not measured: {error.name} is not installed (pip install openvino nncf)")
-    nncf.set_log_level(50)
-    core = ov.Core()
-    model = core.read_model(fp32)
-    samples = [feed(ids) for ids in encode(source.tokenizer, _others_than(texts)[:64], source.max_tokens)]
-    model = nncf.quantize(model, nncf.Dataset(samples), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(samples))
-    compiled = core.compile_model(model, "CPU", {
-        "PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads,
-    })  # fmt: skip
-    queue = ov.AsyncInferQueue(compiled, threads)
-
-    def run() -> Answers:
-        ids = encode(source.tokenizer, texts, source.max_tokens)
-        logits: dict[str, list[Any]] = {head: [None] * len(ids) for head in HEADS}
-
-        def keep(request: Any, place: int) -> None:
-            for head in HEADS:
-                logits[head][place] = request.get_tensor(head).data[0].copy()
-
-        queue.set_callback(keep)
-        for place, one in enumerate(ids):
-            queue.start_async(feed(one), place)
-        queue.wait_all()
-        return _labels(source, {head: np.asarray(rows) for head, rows in logits.items()})
-
-    return Contender(name, run, f"openvino {ov.__version__.split('-')[0]}")
-
-
-def _padded(ids: Sequence[Sequence[int]], pad: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    tokens = np.full((len(ids), max(map(len, ids))), pad, np.int64)
-    mask = np.zeros_like(tokens)
-    for row, one in enumerate(ids):
-        tokens[row, : len(one)], mask[row, : len(one)] = one, 1
-    return tokens, mask
-
-
-def _labels(source: Any, logits: dict[str, NDArray[np.float32]]) -> Answers:
-    from crosswind.export.parity import answers
-
-    unsure = {"sentiment": source.unsure_below}
-    return {
-        head.name: [head.labels[place]
-                    for place in answers(logits[head.name], head, unsure.get(head.name, 0.0)).tolist()]
-        for head in source.heads if head.name in HEADS
-    }  # fmt: skip
-
-
 def _texts(bundle: Path, count: int) -> list[str]:
     """Texts of 12 to 64 tokens from the written corpus's test half, as evenly over its languages as the order gives."""
     from crosswind.export.texts import written_test
@@ -421,15 +238,6 @@ def _texts(bundle: Path, count: int) -> list[str]:
     found = encode(bundle / "tokenizer.json", texts, verify(bundle).max_tokens)
     fitting = [text for text, ids in zip(texts, found, strict=True) if 12 <= len(ids) <= 64]
     return fitting[:: max(1, len(fitting) // count)][:count]
-
-
-def _others_than(texts: Sequence[str]) -> list[str]:
-    """Texts of the same kind that are not among the measured ones, of all languages."""
-    from crosswind.export.texts import written_test
-
-    measured = set(texts)
-    rest = [row.text for row in written_test() if row.text not in measured]
-    return rest[:: max(1, len(rest) // 64)]
 
 
 def _options() -> argparse.Namespace:
