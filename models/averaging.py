@@ -8,11 +8,14 @@ Two cuts of one vocabulary may differ then, and the mean has that of the first.
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from crosswind.errors import ModelError
 from crosswind.models import calibration, evaluation
-from crosswind.models.network import Manifest, Network, load_model, save_model
+from crosswind.models.metrics import macro_f1
+from crosswind.models.network import Manifest, Network, Task, load_model, read_manifest, save_model
 from crosswind.models.rows import Row
 
 
@@ -48,6 +51,27 @@ def _shapes(network: Network) -> dict[str, torch.Size]:
     """The shapes of all that does not depend on the vocabulary."""
     pieces = _pieces(network)
     return {name: tensor.shape for name, tensor in network.state_dict(keep_vars=True).items() if tensor is not pieces}
+
+
+def held_out_scores(folder: Path, rows: Sequence[Row]) -> dict[str, float]:
+    """Task -> the mean over languages of macro-F1 on `rows`, by which a training chooses its best epoch, too.
+
+    Raises:
+        ModelError: the folder is not a MODEL_DIR.
+    """
+    logits = evaluation.classifier(folder, title=folder.name)([row.text for row in rows])
+    return {task.name: _mean_over_languages(task, logits[task.name].argmax(1), rows)
+            for task in read_manifest(folder).tasks if any(row.label(task.name) for row in rows)}  # fmt: skip
+
+
+def _mean_over_languages(task: Task, answers: NDArray[np.int64], rows: Sequence[Row]) -> float:
+    found: dict[str, tuple[list[int], list[int]]] = {}
+    for row, answer in zip(rows, answers, strict=True):
+        if row.label(task.name) is not None:
+            truth, given = found.setdefault(row.lang, ([], []))
+            truth.append(task.labels.index(str(row.label(task.name))))
+            given.append(int(answer))
+    return float(np.mean([macro_f1(truth, given) for truth, given in found.values()]))
 
 
 def _pieces(network: Network) -> torch.Tensor:

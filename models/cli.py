@@ -236,15 +236,20 @@ def average(
     """Average the weights of trained models, and calibrate the mean on the held-out parts.
 
     The mean of a model and of what it was trained on to is often better than both, and easier to round to int8. So is
-    that of two trainings of one base, where the vocabulary is the first's.
+    that of two trainings of one base, where the vocabulary is the first's. All are compared on the held-out parts.
 
     Example: crosswind average runs/first runs/second --out runs/mean
     """
     from crosswind.models.averaging import average as averaged
+    from crosswind.models.averaging import held_out_scores
     from crosswind.models.inputs import Inputs
     from crosswind.models.recipe import gather
 
-    manifest = averaged(models, out, gather(Inputs(public_data(data)), seed).validation)
+    held_out = gather(Inputs(public_data(data)), seed).validation
+    manifest = averaged(models, out, held_out)
+    for folder in dict.fromkeys([*models, out]):
+        scores = held_out_scores(folder, held_out)
+        typer.echo(f"{folder}: {', '.join(f'{task} {value:.3f}' for task, value in scores.items())}")
     typer.echo(f"{out}: temperatures {manifest.temperature}; export it with crosswind export {out} --out BUNDLE")
 
 

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="needs crosswind[train]")
 from tokenizers import Tokenizer  # noqa: E402
 from transformers import PreTrainedTokenizerFast  # noqa: E402
 
-from crosswind.models.averaging import average  # noqa: E402
+from crosswind.models.averaging import average, held_out_scores  # noqa: E402
 from crosswind.models.network import load_model, read_manifest, save_model  # noqa: E402
 from tests.integration.export.tiny_model import make_tiny_model, sentences  # noqa: E402
 
@@ -112,3 +112,15 @@ def test_another_vocabulary_whose_pieces_have_moved_is_refused(first: Path, tmp_
     with pytest.raises(ModelError, match="word embeddings have moved"):
         average([first, second], tmp_path / "mean", ROWS)
     assert not (tmp_path / "mean").exists()
+
+
+def test_models_are_compared_by_the_mean_over_languages(first: Path) -> None:
+    network, _, manifest = load_model(first)
+    with torch.no_grad():
+        network.heads["sentiment"].weight.zero_()
+        network.heads["sentiment"].bias.copy_(torch.tensor([1.0, 0.0, 0.0]))  # everything is positive
+    save_model(first, network, load_model(first)[1], manifest)
+    rows = [Row(text="a", lang="en", source="t", sentiment="positive"),
+            *(Row(text="b", lang="de", source="t", sentiment=label) for label in ("positive", "negative", "negative")),
+            Row(text="c", lang="fr", source="t")]  # fmt: skip
+    assert held_out_scores(first, rows) == {"sentiment": pytest.approx((1 + (0.5 + 0) / 2) / 2)}
